@@ -1,0 +1,99 @@
+"""What a device holds and what has crossed to it: the ledger and the scratch pad."""
+import threading
+import weakref
+from collections import Counter
+
+
+class _Holding(weakref.ref):
+    """One live buffer: a weak reference that knows its weight and how often it was overwritten."""
+
+    __slots__ = ("key", "ledger", "nbytes", "version")
+
+
+def _released(holding):
+    ledger = holding.ledger
+    ledger.live_bytes -= holding.nbytes
+    ledger._holdings.pop(holding.key, None)
+
+
+class Ledger:
+    """The books of one device.
+
+    Attributes
+    ----------
+    live_bytes, peak_bytes : int
+        Bytes of the arrays that tensors, gradients and saved activations keep alive now, and the
+        most they have been since :meth:`reset`. Views count once, under the buffer they look at.
+    copies, bytes : collections.Counter
+        Arrivals by transfer, keyed by ``(source device name, kind)``.
+
+    Examples
+    --------
+    >>> import tinyalex as ta
+    >>> here = ta.Device("cpu:1")
+    >>> here.ledger.reset()
+    >>> there = ta.Tensor([1.0, 2.0]).to("cpu:1")
+    >>> here.ledger.bytes["cpu:0", "exchange"]
+    8
+    """
+
+    def __init__(self):
+        self._holdings = {}
+        self.live_bytes = 0
+        self.reset()
+
+    def reset(self):
+        """Forget the copies, and start the peak again from what is alive now."""
+        self.peak_bytes = self.live_bytes
+        self.copies, self.bytes = Counter(), Counter()
+
+    def hold(self, array):
+        """Book the buffer under `array` while it lives; return its record."""
+        owner = array
+        while getattr(owner, "base", None) is not None:
+            owner = owner.base
+        key = id(owner)
+        holding = self._holdings.get(key)
+        if holding is None:
+            try:
+                holding = _Holding(owner, _released)
+            except TypeError:  # a buffer of another library (bytes, mmap): its views stand for it
+                owner, key = array, id(array)
+                holding = self._holdings.get(key) or _Holding(owner, _released)
+            holding.key, holding.ledger, holding.version = key, self, 0
+            holding.nbytes = int(getattr(owner, "nbytes", array.nbytes))
+            if self._holdings.setdefault(key, holding) is holding:
+                self.live_bytes += holding.nbytes
+                self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+        return holding
+
+    def count(self, source, kind, nbytes):
+        """Book one arrival of `nbytes` from the device named `source`."""
+        self.copies[source, kind] += 1
+        self.bytes[source, kind] += nbytes
+
+    def snapshot(self):
+        """Return the books as plain values: ``{"live_bytes", "peak_bytes", "copies", "bytes"}``."""
+        return {"live_bytes": self.live_bytes, "peak_bytes": self.peak_bytes,
+                "copies": dict(self.copies), "bytes": dict(self.bytes)}
+
+
+class Scratch(threading.local):
+    """Working memory for the length of one op call, kept per thread and grown as needed.
+
+    An op asks for a named array and gets the same bytes each time; what it holds must not
+    outlive the call. Columns of a convolution live here, activations never do.
+    """
+
+    def __init__(self):
+        self._buffers = {}
+
+    def take(self, name, shape, dtype, allocate):
+        size = 1
+        for extent in shape:
+            size *= extent
+        buffer = self._buffers.get((name, dtype))
+        if buffer is None or buffer.size < size:
+            self._buffers.pop((name, dtype), None)  # free the small one before asking for more
+            buffer = self._buffers[name, dtype] = allocate(size, dtype)
+        return buffer[:size].reshape(shape)

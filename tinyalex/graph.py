@@ -1,0 +1,113 @@
+"""The graph's bookkeeping: recording modes, where leaves gather gradients, the walk backward.
+
+Nodes refer to their parents' nodes and never to tensors, so the graph has no cycle and dies by
+reference counting. They are numbered as they are made: a node's users always carry higher numbers
+than itself, so taking the highest waiting number is a topological order, without recursion, and
+always the same one. One order of sums, one set of bits.
+"""
+import contextlib
+import heapq
+import itertools
+import threading
+
+numbers = itertools.count()
+
+
+class _Mode(threading.local):
+    recording, anomaly = True, False
+
+    def __init__(self):
+        self.modules = []       # names of the modules whose forward is running, outermost first
+
+
+mode = _Mode()
+
+
+@contextlib.contextmanager
+def _switched(name, value):
+    before = getattr(mode, name)
+    setattr(mode, name, value)
+    try:
+        yield
+    finally:
+        setattr(mode, name, before)
+
+
+def no_grad():
+    """Context or decorator: the ops inside build no graph."""
+    return _switched("recording", False)
+
+
+def enable_grad():
+    """Context or decorator: the ops inside build a graph, also within ``no_grad()``."""
+    return _switched("recording", True)
+
+
+def detect_anomaly():
+    """Context: raise FloatingPointError naming the op and module of the first NaN or infinity.
+
+    Every forward and backward result inside is read once more, so it is not free.
+    """
+    return _switched("anomaly", True)
+
+
+class Accumulator:
+    """Where the gradient of a leaf gathers: its place in the graph, and the owner of ``grad``."""
+
+    __slots__ = ("__weakref__", "grad", "home", "number")
+    keep = True
+
+    def __init__(self, device):
+        self.home, self.grad, self.number = device, None, next(numbers)
+
+
+# Whose is a gradient that waits? An op may return gy itself, a view of it, or one array twice.
+_BORROWED, _FRESH, _SUM = range(3)    # perhaps somebody else's too; nobody else's; the engine's own
+
+
+def walk(root, gradient, retain_graph=False):
+    """Send `gradient` from the node `root` down to the leaves, freeing the graph on the way."""
+    waiting = {root: (gradient, _BORROWED)}
+    heap = [(-root.number, root)]
+    while heap:
+        node = heapq.heappop(heap)[1]
+        gy, owner = waiting.pop(node)
+        if node.keep:
+            _gather(node, gy, owner)
+        if isinstance(node, Accumulator):
+            continue
+        gxs = node.run_backward(gy)
+        for parent, gx in zip(node.parents, gxs, strict=True):
+            if parent is None or gx is None:
+                continue
+            parent.home.ledger.hold(gx)
+            if parent not in waiting:
+                waiting[parent] = gx, _owner(gx, gy, gxs, node.saved)
+                heapq.heappush(heap, (-parent.number, parent))
+                continue
+            total, owner = waiting[parent]
+            with parent.home.scope():
+                if owner == _SUM:
+                    total += gx
+                else:
+                    total = total + gx
+            waiting[parent] = total, _SUM
+        if not retain_graph:
+            node.release()
+
+
+def _owner(gx, gy, gxs, saved):
+    alone = gx.base is None and gx is not gy and all(gx is not s for s in saved)
+    return _FRESH if alone and sum(gx is other for other in gxs) == 1 else _BORROWED
+
+
+def _gather(node, gy, owner):
+    """Add `gy` to the gradient that `node` keeps; adopt it only if nobody else holds it."""
+    with node.home.scope():
+        if node.grad is not None:
+            node.grad += gy
+        elif owner == _BORROWED or not isinstance(node, Accumulator):
+            node.grad = gy.copy()
+        else:
+            node.grad = gy
+    node.home.ledger.hold(node.grad)

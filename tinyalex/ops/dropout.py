@@ -1,0 +1,102 @@
+"""Dropout: each unit is silent with probability p while training. Paper section 4.2."""
+from .. import random
+from ..tensor import Function
+
+
+class Dropout(Function):
+    """y = scale * mask * x, with mask 0 or 1 per unit (None: all 1)."""
+
+    def __init__(self, mask, scale):
+        self.mask, self.scale = mask, scale
+
+    def forward(self, x):
+        self.save(self.mask)
+        y = x * self.scale if self.scale != 1 else x
+        return y if self.mask is None else y * self.mask
+
+    # dL/dx = scale * mask * dL/dy: a silent unit hears nothing either
+
+    def backward(self, gy):
+        (mask,) = self.saved
+        gx = gy * self.scale if self.scale != 1 else gy
+        return (gx if mask is None else gx * mask,)
+
+
+def draw_mask(shape, p, place="", *, units=None, start=0, first_row=0):
+    """Return a mask (a boolean NumPy array) of `shape`, True with probability 1 - p.
+
+    It is a function of (seed, step, use, place, row, unit): the same on any device, in any number
+    of towers or machines.
+
+    Parameters
+    ----------
+    shape : tuple, (N, ...)
+        Rows and the units of one row.
+    p : float
+        The probability of silence.
+    place : str
+        The layer's name.
+    units, start : int
+        Where this is one tower's part of a joined layer: units of the whole, and where it starts.
+    first_row : int
+        The place of row 0 in the global batch.
+    """
+    rows, own = shape[0], 1
+    for extent in shape[1:]:
+        own *= extent
+    use = random.next_use(("dropout", place, start, first_row))
+    words = random.bits("dropout", place, rows, units or own, use=use, first_row=first_row)
+    return (words[:, start:start + own] >= round(p * 2**32)).reshape(shape)
+
+
+def dropout(x, p=0.5, training=True, mask=None, scaling="inverted", place="F.dropout", **part):
+    """Silence units at random while training.
+
+    Parameters
+    ----------
+    x : Tensor, (N, ...)
+    p : float
+        The probability that a unit is silent, 0 to 1.
+    training : bool
+    mask : boolean array of x's shape, optional
+        Which units speak; drawn from the counter-based generator where None.
+    scaling : {"inverted", "paper"}
+        "inverted" divides by 1 - p in training and leaves testing alone, as PyTorch; "paper"
+        multiplies by 1 - p in testing and leaves training alone (section 4.2).
+    place : str
+        The layer's name, part of what the mask is a function of.
+    **part
+        ``units``, ``start``, ``first_row`` of :func:`tinyalex.ops.dropout.draw_mask`.
+
+    Returns
+    -------
+    Tensor of x's shape
+
+    Raises
+    ------
+    ValueError
+        If `p`, `scaling` or the shape of `mask` is wrong.
+
+    Examples
+    --------
+    >>> import numpy as np, tinyalex as ta
+    >>> x = ta.Tensor([[1.0, 2.0]])
+    >>> ta.functional.dropout(x, 0.5, mask=np.array([[True, False]])).data.tolist()
+    [[2.0, 0.0]]
+    >>> ta.functional.dropout(x, 0.5, training=False, scaling="paper").data.tolist()
+    [[0.5, 1.0]]
+    """
+    if not isinstance(p, (int, float)) or not 0 <= p <= 1:
+        raise ValueError(f"dropout: p is {p!r}; expected a probability from 0 to 1")
+    if scaling not in ("inverted", "paper"):
+        raise ValueError(f"dropout: scaling is {scaling!r}; expected 'inverted' or 'paper'")
+    if mask is not None and mask.shape != x.shape:
+        raise ValueError(f"dropout: mask has shape {mask.shape}; expected {x.shape}")
+    if not training:
+        return Dropout(None, 1 - p)(x) if scaling == "paper" and p else x
+    if mask is None and p == 0:
+        return x
+    if mask is None:
+        mask = draw_mask(x.shape, p, place, **part)
+    scale = 1 / (1 - p) if scaling == "inverted" and p < 1 else 1
+    return Dropout(x.device.array(mask), scale)(x)

@@ -1,0 +1,132 @@
+"""Randomness as a function of (seed, step, place), never of device, rank or thread.
+
+A generator with a state hands out numbers in the order in which it is asked, so two towers, two
+machines or a resumed run would each see other masks. Philox4x64-10 is counter-based instead:
+a keyed function from a counter to 256 random bits. The key is (seed, place), the counter holds
+(position, 0, use, step); whoever asks for the same place gets the same bits, in any order.
+"""
+import hashlib
+import operator
+
+import numpy as np
+
+_seed, _step = 0, 0
+_uses = {}    # place -> how often it has been drawn from since the last step
+
+
+def manual_seed(seed):
+    """Start all randomness again from `seed`, at step 0.
+
+    Parameters
+    ----------
+    seed : int
+        0 to 2**64 - 1.
+
+    Raises
+    ------
+    ValueError
+        If `seed` is not such an integer.
+
+    Examples
+    --------
+    >>> import tinyalex as ta
+    >>> ta.manual_seed(0)
+    >>> first = ta.random.generator("init", "conv1").standard_normal()
+    >>> first == ta.random.generator("init", "conv1").standard_normal()
+    True
+    """
+    set_state(seed, 0)
+
+
+def get_state():
+    """Return all there is to keep: ``{"seed": int, "step": int}``."""
+    return {"seed": _seed, "step": _step}
+
+
+def set_state(seed, step):
+    """Continue from `seed` and `step`, as :func:`get_state` gave them."""
+    global _seed, _step
+    _seed, _step = _word("seed", seed), _word("step", step)
+    _uses.clear()
+
+
+def next_step():
+    """Advance the step; the optimizer calls it, so that each update sees new masks."""
+    set_state(_seed, _step + 1)
+
+
+def next_use(place):
+    """Return how often `place` was drawn from in this step before now: 0, 1, ..."""
+    use = _uses.get(place, 0)
+    _uses[place] = use + 1
+    return use
+
+
+def generator(purpose, name="", *, seed=None, step=0, index=0):
+    """Return a NumPy generator that is a pure function of its arguments.
+
+    Everything that is drawn on the host uses one: initial weights, the order of an epoch, crops.
+
+    Parameters
+    ----------
+    purpose, name : str
+        The place: what the numbers are for, and where, as ``("init", "conv1.0.weight")``.
+    seed : int, optional
+        The global seed where None.
+    step, index : int
+        Two counters to use as fits: an epoch and a batch in it, say.
+
+    Returns
+    -------
+    numpy.random.Generator
+
+    Examples
+    --------
+    >>> import tinyalex as ta
+    >>> [int(ta.random.generator("order", seed=s).integers(100)) for s in (0, 0, 1)]
+    [42, 42, 58]
+    """
+    return np.random.Generator(_philox(purpose, name, seed, step, index, 0))
+
+
+def bits(purpose, name, rows, units, *, use=0, first_row=0):
+    """Return 32 random bits for each unit of each row: a uint32 array (rows, units).
+
+    Word ``i`` of a place is half ``i % 2`` (low half first) of output ``(i // 2) % 4`` of block
+    ``i // 8`` with ``i = row * units + unit``, so any machine can draw just its own rows.
+
+    Parameters
+    ----------
+    purpose, name : str
+        The place.
+    rows, units : int
+        The shape to draw; `units` is that of the joined layer, tower 0 first.
+    use : int
+        Which draw within this step, from :func:`next_use`.
+    first_row : int
+        The place of row 0 in the global batch.
+    """
+    start = first_row * units
+    skip = start % 8
+    words = skip + rows * units
+    raw = _philox(purpose, name, None, _step, use, start // 8).random_raw((words + 1) // 2)
+    halves = raw.astype("<u8", copy=False).view("<u4")       # low half first on every machine
+    return halves[skip:words].reshape(rows, units)
+
+
+def _philox(purpose, name, seed, step, index, block):
+    place = hashlib.blake2b(f"{purpose}/{name}".encode(), digest_size=8).digest()
+    seed = _seed if seed is None else _word("seed", seed)
+    key = np.array([seed, int.from_bytes(place, "little")], np.uint64)
+    counter = np.array([block, 0, _word("index", index), _word("step", step)], np.uint64)
+    return np.random.Philox(key=key, counter=counter)
+
+
+def _word(name, value):
+    try:
+        word = operator.index(value)
+    except TypeError:
+        word = -1
+    if not 0 <= word < 2**64:
+        raise ValueError(f"{name}: got {value!r}; expected an integer from 0 to 2**64 - 1")
+    return word

@@ -1,0 +1,287 @@
+"""Tensor and Function: what a reader of the engine meets. It knows no op.
+
+A Function is an op and, once applied, a node of the graph; a Tensor is an array on a device that
+may hold a node. ``ops/`` attaches the operators, so no arrow runs upward.
+"""
+import numpy as np
+
+from .device import Device, DeviceMismatch
+from .graph import Accumulator, mode, numbers, walk
+
+
+class Function:
+    """One op: arrays in, an array out, and its hand-derived gradient beneath.
+
+    Subclasses define ``forward(*arrays)``, which calls ``self.save(...)`` with what backward needs
+    and nothing else, and ``backward(gy)``, which returns one array (or None) per input. Inside,
+    ``self.xp`` is the array module, ``self.device`` the device, ``self.needs_grad[i]`` tells
+    whether input ``i`` wants a gradient and ``self.saved`` holds what was saved.
+
+    Examples
+    --------
+    >>> import tinyalex as ta
+    >>> class Square(ta.Function):
+    ...     def forward(self, x):
+    ...         self.save(x)
+    ...         return x * x
+    ...     # dL/dx = dL/dy * 2x
+    ...     def backward(self, gy):
+    ...         (x,) = self.saved
+    ...         return (gy * 2 * x,)
+    >>> x = ta.Tensor([3.0], requires_grad=True)
+    >>> Square()(x).backward()
+    >>> float(x.grad[0])
+    6.0
+    """
+
+    grad, keep, in_place, saved, versions = None, False, False, (), ()
+
+    def __call__(self, *tensors):
+        """Apply the op to tensors (None for an absent one) of one device and one dtype."""
+        self.module = tuple(mode.modules)
+        self.device = self.home = _common_device(self, tensors)   # home: where the result lives
+        self.xp = self.device.xp
+        nodes = [None if t is None else t.node for t in tensors]
+        self.needs_grad = tuple(node is not None for node in nodes)
+        self.recording = mode.recording and any(self.needs_grad)
+        self.parents = nodes
+        with self.device.scope():
+            y = self.forward(*[None if t is None else t.data for t in tensors])
+        if mode.anomaly:
+            self._check_finite("forward", (y,))
+        if self.recording:
+            self.number = next(numbers)
+            self.shapes = [None if t is None else t.data.shape for t in tensors]
+        node = self if self.recording else None
+        if self.in_place:                  # the same Tensor, now one node further down
+            tensors[0].node = node
+            return tensors[0]
+        return Tensor._of(y, self.home, node)
+
+    def save(self, *arrays):
+        """Keep `arrays` for backward, and note how often each was overwritten until now."""
+        if self.recording:
+            self.saved = arrays
+            holdings = [self.device.ledger.hold(a) for a in arrays if a is not None]
+            self.versions = [(h, h.version) for h in holdings]
+
+    def overwrite(self, x):
+        """Announce that forward writes its result over its input `x`; refuse where that harms."""
+        held, producer = self.device.ledger.hold(x), self.parents[0]
+        if self.recording and isinstance(producer, Accumulator):
+            raise RuntimeError(f"{self}: inplace=True would lose the value of a leaf; "
+                               "use inplace=False")
+        if isinstance(producer, Function) and any(h is held for h, _ in producer.versions):
+            raise RuntimeError(f"{self}: inplace=True, but {producer} needs its own output in "
+                               "backward; use inplace=False")
+        held.version += 1
+        self.in_place = True
+
+    def run_backward(self, gy):
+        """Return the gradients of the inputs, their number and shapes checked."""
+        if self.parents is None:
+            raise RuntimeError(f"backward: an earlier backward() has already freed the graph at "
+                               f"{self}; pass retain_graph=True to that one to walk it twice")
+        if any(h.version != version for h, version in self.versions):
+            raise RuntimeError(f"backward: what {self} saved was overwritten afterwards by an op "
+                               "with inplace=True; use inplace=False there")
+        with self.device.scope():
+            asarray = self.xp.asarray          # NumPy's reductions return scalars, not 0-d arrays
+            gxs = [None if gx is None else asarray(gx) for gx in self.backward(gy)]
+        if mode.anomaly:
+            self._check_finite("backward", gxs)
+        got = [shape if gx is None else gx.shape for gx, shape in zip(gxs, self.shapes)]
+        if got != self.shapes or len(gxs) != len(self.shapes):
+            raise ValueError(f"{self}.backward returned gradients of shapes {got}; expected "
+                             f"those of its inputs, {self.shapes}")
+        if any(gx is not None and gx.dtype != gy.dtype for gx in gxs):
+            raise TypeError(f"{self}.backward returned dtypes {[str(g.dtype) for g in gxs]}; "
+                            f"expected {gy.dtype}, that of its inputs")
+        return gxs
+
+    def release(self):
+        """Let go of the saved arrays and of the way down, so that memory is freed at once."""
+        self.saved, self.versions, self.parents = (), (), None
+
+    def _check_finite(self, phase, arrays):
+        with self.device.scope():
+            if all(a is None or bool(self.xp.isfinite(a).all()) for a in arrays):
+                return
+        raise FloatingPointError(f"detect_anomaly: {phase} of {self} gave NaN or infinity")
+
+    def __str__(self):
+        path = ".".join(self.module)
+        return type(self).__name__ + (f" in module {path}" if path else "")
+
+
+def _common_device(op, tensors):
+    """Return the device of all inputs, or teach; nothing has touched memory yet."""
+    first = None
+    for t in tensors:
+        if t is None:
+            continue
+        if not isinstance(t, Tensor):
+            kind = type(t).__name__
+            raise TypeError(f"{op}: got a plain {kind}; expected a Tensor: wrap it, "
+                            f"ta.Tensor({'array' if kind == 'ndarray' else 'value'}, device=...)")
+        if first is None:
+            first = t
+        elif t.device is not first.device:
+            names = ", ".join(f"{t.device.name} {tuple(t.shape)}" for t in tensors if t is not None)
+            raise DeviceMismatch(f"{op}: inputs live on several devices: {names}; move one of "
+                                 f"them first, for example x.to('{first.device.name}')")
+        elif t.dtype != first.dtype:
+            raise TypeError(f"{op}: inputs have dtypes {first.dtype} and {t.dtype}; convert one "
+                            f"first, for example ta.Tensor(array.astype('{first.dtype}'))")
+    if first is None:
+        raise TypeError(f"{op}: needs at least one Tensor")
+    return first.device
+
+
+class Tensor:
+    """An array on a device, with a place in the graph where gradients are wanted.
+
+    Parameters
+    ----------
+    array : array, number or nested list
+        A float32 or float64 array is adopted as it is; numbers and lists become float32.
+    device : Device or str
+        Where it lives; a NumPy array given for a GPU is copied there.
+    requires_grad : bool
+        Whether ``backward()`` shall leave a gradient in ``.grad``.
+
+    Attributes
+    ----------
+    data : array
+        The values: a NumPy array, or a CuPy array on a GPU.
+    grad : array or None
+        A plain array on the same device; of leaves, and of others after ``retain_grad()``.
+
+    Raises
+    ------
+    TypeError
+        If `array` holds no floats: labels and uint8 pictures stay plain arrays.
+
+    Examples
+    --------
+    >>> import tinyalex as ta
+    >>> x = ta.Tensor([1.0, 2.0, 3.0], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad.tolist()
+    [2.0, 4.0, 6.0]
+    """
+
+    __slots__ = ("__weakref__", "data", "device", "node")
+
+    def __init__(self, array, device="cpu:0", requires_grad=False):
+        self.device = device = Device(device)
+        if isinstance(array, Tensor):
+            raise TypeError("Tensor: got a Tensor; use x.detach() or x.to(device)")
+        if not hasattr(array, "dtype") or np.isscalar(array):
+            array = np.asarray(array, np.float32)
+        if array.dtype.name not in ("float32", "float64"):
+            raise TypeError(f"Tensor: got dtype {array.dtype}; expected float32 or float64 "
+                            "(labels and uint8 pictures stay plain arrays)")
+        self.data = device.array(array)
+        device.ledger.hold(self.data)
+        self.node = Accumulator(device) if requires_grad else None
+
+    @classmethod
+    def _of(cls, array, device, node):
+        tensor = object.__new__(Tensor)
+        tensor.data = array if isinstance(array, device.xp.ndarray) else device.xp.asarray(array)
+        tensor.device, tensor.node = device, node
+        device.ledger.hold(tensor.data)
+        return tensor
+
+    shape = property(lambda self: self.data.shape)
+    dtype = property(lambda self: self.data.dtype)
+    ndim = property(lambda self: self.data.ndim)
+    size = property(lambda self: self.data.size)
+    requires_grad = property(lambda self: self.node is not None)
+    is_leaf = property(lambda self: not isinstance(self.node, Function))
+
+    @property
+    def grad(self):
+        return None if self.node is None else self.node.grad
+
+    @grad.setter
+    def grad(self, value):
+        if self.node is None:
+            raise RuntimeError("grad: this Tensor has requires_grad=False")
+        self.node.grad = value
+
+    def requires_grad_(self, flag=True):
+        """Turn the wish for a gradient on or off; only a leaf can do so. Returns the Tensor."""
+        if not self.is_leaf:
+            raise RuntimeError("requires_grad_: only leaves; use x.detach() to cut the graph")
+        if flag != self.requires_grad:
+            self.node = Accumulator(self.device) if flag else None
+        return self
+
+    def retain_grad(self):
+        """Let ``backward()`` leave the gradient of this result in ``.grad`` too."""
+        if self.node is None:
+            raise RuntimeError("retain_grad: this Tensor has requires_grad=False")
+        self.node.keep = True
+
+    def detach(self):
+        """Return the same array as a leaf without a graph."""
+        return Tensor._of(self.data, self.device, None)
+
+    def numpy(self):
+        """Return the values as a NumPy array; detach first where a gradient is wanted."""
+        if self.requires_grad:
+            raise RuntimeError("numpy: this Tensor wants a gradient; use x.detach().numpy()")
+        return self.device.numpy(self.data)
+
+    def item(self):
+        """Return the one value of a one-element Tensor as a Python number."""
+        if self.size != 1:
+            raise ValueError(f"item: needs a Tensor of one element; got shape {self.shape}")
+        return self.device.numpy(self.data).item()
+
+    def backward(self, gradient=None, retain_graph=False):
+        """Send a gradient down the graph; leaves add what reaches them to ``.grad``.
+
+        Parameters
+        ----------
+        gradient : array of this Tensor's shape, dtype and device, optional
+            dL/d(this Tensor); 1 for a scalar where None.
+        retain_graph : bool
+            Keep saved arrays, so that the same graph can be walked again.
+
+        Raises
+        ------
+        RuntimeError
+            Without a graph, through a freed one, or from several elements without `gradient`.
+        """
+        if self.node is None:
+            raise RuntimeError("backward: this Tensor has no graph; build it from Tensors with "
+                               "requires_grad=True and outside no_grad()")
+        if gradient is None:
+            if self.size != 1:
+                raise RuntimeError(f"backward: shape {self.shape} is no scalar; pass its gradient, "
+                                   "or reduce first with .sum() or .mean()")
+            with self.device.scope():
+                gradient = self.device.xp.ones_like(self.data)
+        elif not isinstance(gradient, self.device.xp.ndarray) or gradient.shape != self.shape \
+                or gradient.dtype != self.dtype:
+            got = f"{type(gradient).__name__} {getattr(gradient, 'shape', '')}"
+            raise TypeError(f"backward: gradient is {got} {getattr(gradient, 'dtype', '')}; expected "
+                            f"an array {self.shape} {self.dtype} on {self.device.name}")
+        walk(self.node, gradient, retain_graph)
+
+    def __repr__(self):
+        values = np.array2string(self.device.numpy(self.data), precision=4, separator=", ",
+                                 threshold=20, prefix="Tensor(")
+        wish = ", requires_grad=True" if self.requires_grad else ""
+        return f"Tensor({values}, device='{self.device.name}'{wish})"
+
+    def __len__(self):
+        return len(self.data)
+
+    def __bool__(self):
+        return bool(self.item())
+
+    __float__ = item
