@@ -10,7 +10,7 @@ Read the package from the ground up: ``device``, ``tensor``, ``ops``, ``nn``, ``
 [[1.0, 0.0]]
 """
 from . import ops, random  # noqa: F401  (ops attaches the operators to Tensor)
-from . import functional, nn, optim
+from . import functional, models, nn, optim
 from .device import (BackendUnavailable, Device, DeviceMismatch, get_num_threads, set_num_threads,
                      transfer)
 from .graph import detect_anomaly, enable_grad, no_grad
@@ -21,4 +21,4 @@ from .tensor import Function, Tensor
 __version__ = "0.1.0"
 __all__ = ["BackendUnavailable", "Device", "DeviceMismatch", "Function", "Tensor",
            "conv_algorithm", "detect_anomaly", "enable_grad", "functional", "get_num_threads",
-           "manual_seed", "nn", "no_grad", "optim", "random", "set_num_threads", "transfer"]
+           "manual_seed", "models", "nn", "no_grad", "optim", "random", "set_num_threads", "transfer"]

@@ -12,7 +12,8 @@ class SGD:
 
     The learning rate stands inside the velocity: when it falls, the velocity keeps its old speed
     for a while, where PyTorch's rule would slow it at once. At a constant rate both agree.
-    Biases never decay, and may have a rate of their own, as in the 2012 source.
+    Biases never decay, and may have a rate of their own, as in the 2012 source. A parameter with a
+    ``weight_decay`` of its own keeps to that.
 
     Parameters
     ----------
@@ -70,7 +71,7 @@ class SGD:
 
     def _update(self, p, g, v):
         """Apply the rule to one parameter, in slices that the threads share."""
-        lr, decay = self.lr, self.weight_decay
+        lr, decay = self.lr, self.weight_decay if p.weight_decay is None else p.weight_decay
         if p.is_bias:
             lr, decay = (self.lr if self.bias_lr is None else self.bias_lr), 0.0
 

@@ -15,6 +15,8 @@ class Parameter(Tensor):
     device : Device or str
     is_bias : bool
         Biases may learn at a rate of their own and never decay.
+    weight_decay : float, optional
+        A decay of its own, where the optimizer's does not fit (the CIFAR-10 nets of 2012).
 
     Examples
     --------
@@ -24,11 +26,11 @@ class Parameter(Tensor):
     True
     """
 
-    __slots__ = ("is_bias",)
+    __slots__ = ("is_bias", "weight_decay")
 
-    def __init__(self, array, device="cpu:0", is_bias=False):
+    def __init__(self, array, device="cpu:0", is_bias=False, weight_decay=None):
         super().__init__(array, device, requires_grad=True)
-        self.is_bias = is_bias
+        self.is_bias, self.weight_decay = is_bias, weight_decay
 
     def place(self, device, dtype=None):
         """Move the parameter itself, gradient dropped; a leaf elsewhere is another leaf."""
