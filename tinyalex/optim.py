@@ -83,7 +83,7 @@ class SGD:
                 v_ -= (decay * lr) * w
             w += v_
 
-        p.device.map(len(p.data), some, work=8 * p.data[0].size)
+        p.device.map(len(p.data), some, work=30 * p.data[0].size)
 
     def state_dict(self):
         """Return ``{"lr", "bias_lr", "momentum": {index: NumPy array}}``."""

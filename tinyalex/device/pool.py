@@ -9,7 +9,7 @@ import threading
 from collections import deque
 
 LANES = 8         # at most so many slices: enough to balance a laptop's cores
-GRAIN = 1 << 19   # operations below which handing a slice to a thread costs more than it saves
+GRAIN = 1 << 23   # operations below which handing a slice to a thread costs more than it saves
 
 _state = threading.local()   # .inside: this thread is already running a slice
 _lock = threading.Lock()
@@ -23,9 +23,8 @@ def cut(n, work=None):
     >>> cut(10, work=1 << 18)
     [slice(0, 2, None), slice(2, 4, None), slice(4, 6, None), slice(6, 8, None), slice(8, 10, None)]
     """
-    lanes = min(n, LANES)
-    if work is not None:
-        lanes = max(1, min(lanes, int(n * work) // GRAIN))
+    lanes = LANES if work is None else min(LANES, max(1, int(n * work) // GRAIN))
+    lanes = 1 << (min(n, lanes).bit_length() - 1) if n else 0    # 1, 2, 4 or 8: they share evenly
     edges = [n * i // max(lanes, 1) for i in range(lanes + 1)]
     return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
 

@@ -2,15 +2,42 @@
 from ..tensor import Function
 
 
-def window_sum(xp, a, size, lead):
-    """Sum `a` (N, C, H, W) over channels c - lead .. c - lead + size - 1, clipped at the ends."""
-    total, C = xp.zeros_like(a), a.shape[1]
-    for shift in range(-lead, size - lead):
-        into, out_of = slice(max(0, -shift), C - max(0, shift)), slice(max(0, shift),
-                                                                       C + min(0, shift))
-        if into.start < into.stop:
-            total[:, into] += a[:, out_of]
-    return total
+def band(xp, n, size, dtype):
+    """Return the (n, n) matrix whose column c is 1 at the neighbors of c and 0 elsewhere.
+
+    Neighbors are c - size//2 .. c - size//2 + size - 1, clipped at the ends; for an even size there
+    is one more below than above. A row of values times the band is the row of window sums, and
+    times its transpose the sums over all windows that hold c: what backward needs.
+
+    >>> import numpy as np
+    >>> band(np, 4, 3, int).tolist()
+    [[1, 1, 0, 0], [1, 1, 1, 0], [0, 1, 1, 1], [0, 0, 1, 1]]
+    """
+    below = size // 2
+    return xp.tri(n, n, below, dtype) - xp.tri(n, n, below - size, dtype)
+
+
+def across_channels(xp, a, band):
+    """Return the window sums over channels of `a` (N, C, H, W), as a matrix product."""
+    N, C, H, W = a.shape
+    rows = a.transpose(0, 2, 3, 1).reshape(N, H * W, C)       # a view of channels-last maps
+    return xp.matmul(rows, band).reshape(N, H, W, C).transpose(0, 3, 1, 2)     # (N, C, H, W)
+
+
+def within_maps(xp, a, band_h, band_w):
+    """Return the sums over the windows around each pixel of `a` (N, C, H, W), one axis at a time."""
+    N, C, H, W = a.shape
+    rows = xp.matmul(band_w.T, a.transpose(0, 2, 3, 1))       # (N, H, W, C): summed along W
+    both = xp.matmul(band_h.T, rows.reshape(N, H, W * C))     # (N, H, W C): and along H
+    return both.reshape(N, H, W, C).transpose(0, 3, 1, 2)     # (N, C, H, W)
+
+
+def power(xp, d, beta):
+    """Return d^-beta; for the paper's 0.75 by square roots, which are several times faster."""
+    if beta != 0.75:
+        return d ** -beta
+    root = 1 / xp.sqrt(d)                                     # d^-1/2
+    return root * xp.sqrt(root)                               # d^-1/2 d^-1/4
 
 
 class LocalResponseNorm(Function):
@@ -28,42 +55,39 @@ class LocalResponseNorm(Function):
     def forward(self, x):
         if x.ndim != 4:
             raise ValueError(f"local_response_norm: needs maps (N, C, H, W); got shape {x.shape}")
+        xp = self.xp
+        self.band = band(xp, x.shape[1], self.size, x.dtype)    # (C, C)
         y, d = self.device.empty(x.shape, x.dtype), self.device.empty(x.shape, x.dtype)
 
         def some(images):
-            x_ = x[images]
-            d[images] = self.k + self.a * window_sum(self.xp, x_ * x_, self.size, self.size // 2)
-            y[images] = x_ * self.power(d[images])
+            x_, d_ = x[images], d[images]
+            xp.multiply(across_channels(xp, x_ * x_, self.band), self.a, out=d_)
+            d_ += self.k
+            xp.multiply(x_, power(xp, d_, self.beta), out=y[images])
 
-        self.device.map(len(x), some, work=30 * x[0].size)
+        self.device.map(len(x), some, work=200 * x[0].size)
         self.save(x, d)
         return y
 
     # y_c = x_c d_c^-beta depends on x_c twice over: by itself, and through every d_j whose window
     # holds c. With dd_j/dx_c = 2 a x_c for those j:
     #   dL/dx_c = gy_c d_c^-beta  -  2 a beta x_c  sum over j: c in window(j) of gy_j x_j d_j^-(beta+1)
-    # The windows that hold c begin size - 1 - size//2 channels before it: for an even size the
-    # window backward is the mirror image of the one forward.
+    # The sum runs over the windows that hold c, not over the window of c: the band transposed.
 
     def backward(self, gy):
         x, d = self.saved
-        gx = self.device.empty(x.shape, x.dtype)
+        xp, gx = self.xp, self.device.empty(x.shape, x.dtype)
 
         def some(images):
-            x_, d_, g = x[images], d[images], gy[images]
-            g = g * self.power(d_)                              # gy_c d_c^-beta
-            back = window_sum(self.xp, g * x_ / d_, self.size, self.size - 1 - self.size // 2)
-            gx[images] = g - (2 * self.a * self.beta) * x_ * back
+            x_, d_ = x[images], d[images]
+            g = gy[images] * power(xp, d_, self.beta)                     # gy_c d_c^-beta
+            back = across_channels(xp, g * x_ / d_, self.band.T)
+            back *= x_
+            back *= 2 * self.a * self.beta
+            xp.subtract(g, back, out=gx[images])
 
-        self.device.map(len(x), some, work=40 * x[0].size)
+        self.device.map(len(x), some, work=300 * x[0].size)
         return (gx,)
-
-    def power(self, d):
-        """Return d^-beta; for the paper's 0.75 by square roots, which are several times faster."""
-        if self.beta != 0.75:
-            return d ** -self.beta
-        root = 1 / self.xp.sqrt(d)                              # d^-1/2
-        return root * self.xp.sqrt(root)                        # d^-1/2 d^-1/4
 
 
 class SpatialResponseNorm(Function):
@@ -77,28 +101,41 @@ class SpatialResponseNorm(Function):
             raise ValueError(f"spatial_response_norm: size is {size!r}; expected an integer >= 1")
         self.size, self.beta, self.k, self.a = size, beta, k, alpha / size**2
 
-    def window_sum(self, a, lead):
-        """Sum over both axes of the picture in turn, each as if it were the channels'."""
-        for axis in (2, 3):
-            turned = a.swapaxes(1, axis)
-            a = window_sum(self.xp, turned, self.size, lead).swapaxes(1, axis)
-        return a
-
     def forward(self, x):
         if x.ndim != 4:
             raise ValueError(f"spatial_response_norm: needs maps (N, C, H, W); got {x.shape}")
-        d = self.k + self.a * self.window_sum(x * x, self.size // 2)
+        xp, (H, W) = self.xp, x.shape[2:]
+        self.bands = band(xp, H, self.size, x.dtype), band(xp, W, self.size, x.dtype)
+        y, d = self.device.empty(x.shape, x.dtype), self.device.empty(x.shape, x.dtype)
+
+        def some(images):
+            x_, d_ = x[images], d[images]
+            xp.multiply(within_maps(xp, x_ * x_, *self.bands), self.a, out=d_)
+            d_ += self.k
+            xp.multiply(x_, power(xp, d_, self.beta), out=y[images])
+
+        self.device.map(len(x), some, work=200 * x[0].size)
         self.save(x, d)
-        return x * d ** -self.beta
+        return y
 
     # as across channels: dL/dx_p = gy_p d_p^-beta - 2 a beta x_p sum over q: p in window(q) of
     # gy_q x_q d_q^-(beta+1), now for pixels p, q of one map
 
     def backward(self, gy):
         x, d = self.saved
-        g = gy * d ** -self.beta
-        back = self.window_sum(g * x / d, self.size - 1 - self.size // 2)
-        return (g - (2 * self.a * self.beta) * x * back,)
+        xp, gx = self.xp, self.device.empty(x.shape, x.dtype)
+        band_h, band_w = self.bands
+
+        def some(images):
+            x_, d_ = x[images], d[images]
+            g = gy[images] * power(xp, d_, self.beta)           # gy_p d_p^-beta
+            back = within_maps(xp, g * x_ / d_, band_h.T, band_w.T)
+            back *= x_
+            back *= 2 * self.a * self.beta
+            xp.subtract(g, back, out=gx[images])
+
+        self.device.map(len(x), some, work=300 * x[0].size)
+        return (gx,)
 
 
 def local_response_norm(x, size, alpha=1e-4, beta=0.75, k=1.0, divide_alpha=True):

@@ -66,7 +66,7 @@ class MaxPool2d(Pool):
                 hit = (x_[pixel] == y_[window]).astype(first.dtype)
                 xp.maximum(first[window], hit * code, out=first[window])   # the earliest tap has
                 #                                                 the largest code, so it wins
-        self.device.map(len(x), some, work=30 * y[0].size)
+        self.device.map(len(x), some, work=300 * y[0].size)
         self.save(winner)
         return y
 
@@ -83,7 +83,7 @@ class MaxPool2d(Pool):
             for code, (window, pixel) in enumerate(reversed(steps), 1):
                 gx_[pixel] += gy_[window] * (first[window] == code)
 
-        self.device.map(len(gx), some, work=30 * gy[0].size)
+        self.device.map(len(gx), some, work=300 * gy[0].size)
         return (gx,)
 
 
