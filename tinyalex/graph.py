@@ -89,8 +89,8 @@ def walk(root, gradient, retain_graph=False):
             with parent.home.scope():
                 if owner == _SUM:
                     total += gx
-                else:
-                    total = total + gx
+                else:                                    # (NumPy adds 0-d arrays to a scalar)
+                    total = parent.home.xp.asarray(total + gx)
             waiting[parent] = total, _SUM
         if not retain_graph:
             node.release()
