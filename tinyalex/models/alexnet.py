@@ -34,14 +34,13 @@ class Shape:
 class Tower(nn.Module):
     """Half of the net: half the maps of every convolution, half the units of fc6 and fc7."""
 
-    def __init__(self, index, shape, variant, image_size, dropout, std, device):
+    def __init__(self, index, shape, variant, image_size, dropout, start, device):
         m1, m2, m3, m4, m5 = (maps // 2 for maps in shape.maps)
         u6, u7 = (units // 2 for units in shape.units)
         self.device, self.variant = Device(device), variant
 
-        def conv(name, maps_in, maps_out, kernel, bias_init, **geometry):
-            return nn.Conv2d(maps_in, maps_out, kernel, init=std(name), bias_init=bias_init,
-                             device=device, **geometry)
+        def conv(name, maps_in, maps_out, kernel, **geometry):
+            return nn.Conv2d(maps_in, maps_out, kernel, device=device, **start(name), **geometry)
 
         def norm():
             return nn.LocalResponseNorm(**variant.lrn)
@@ -50,20 +49,20 @@ class Tower(nn.Module):
             return nn.MaxPool2d(3, 2, ceil_mode=True, ties=variant.ties)
 
         kernel, stride = shape.conv1
-        self.conv1 = conv("conv1", 3, m1, kernel, 0.0, stride=stride, ceil_mode=True)
+        self.conv1 = conv("conv1", 3, m1, kernel, stride=stride, ceil_mode=True)
         self.norm1, self.pool1 = norm(), pool()
-        self.conv2 = conv("conv2", m1, m2, 5, 1.0, padding=2)
+        self.conv2 = conv("conv2", m1, m2, 5, padding=2)
         self.norm2, self.pool2 = norm(), pool()
         if variant.spatial_norm:
             self.spatial2 = nn.SpatialResponseNorm(**variant.spatial_norm)
-        self.conv3 = conv("conv3", 2 * m2, m3, 3, 0.0, padding=1)      # sees both towers
-        self.conv4 = conv("conv4", m3, m4, 3, 1.0, padding=1)
-        self.conv5 = conv("conv5", m4, m5, 3, 1.0, padding=1)
+        self.conv3 = conv("conv3", 2 * m2, m3, 3, padding=1)           # sees both towers
+        self.conv4 = conv("conv4", m3, m4, 3, padding=1)
+        self.conv5 = conv("conv5", m4, m5, 3, padding=1)
         self.pool5 = pool()
         side = last_side(image_size, shape)
-        self.fc6 = nn.Linear(2 * m5 * side**2, u6, init=std("fc6"), bias_init=1.0, device=device)
+        self.fc6 = nn.Linear(2 * m5 * side**2, u6, device=device, **start("fc6"))
         self.drop6 = nn.Dropout(dropout, "paper", "drop6", 2 * u6, index * u6)
-        self.fc7 = nn.Linear(2 * u6, u7, init=std("fc7"), bias_init=1.0, device=device)
+        self.fc7 = nn.Linear(2 * u6, u7, device=device, **start("fc7"))
         self.drop7 = nn.Dropout(dropout, "paper", "drop7", 2 * u7, index * u7)
 
     def conv1_to_pool2(self, x):                                       # (N, 3, 224, 224)
@@ -100,10 +99,11 @@ class AlexNet(nn.Module):
     num_classes, image_size : int
     devices : sequence of one or two Device or str
     dropout : float
-    std : callable, name -> initializer
+    start : callable
+        From a layer's name to its ``init`` and ``bias_init``.
     """
 
-    def __init__(self, variant, shape, num_classes, image_size, devices, dropout, std):
+    def __init__(self, variant, shape, num_classes, image_size, devices, dropout, start):
         if not isinstance(num_classes, int) or num_classes < 2:
             raise ValueError(f"num_classes: got {num_classes!r}; expected an integer >= 2")
         if isinstance(devices, (str, Device)):
@@ -116,9 +116,9 @@ class AlexNet(nn.Module):
         self.variant, self.image_size, self.num_classes = variant, image_size, num_classes
         self.devices = (devices[0], devices[-1])
         self.towers = nn.ModuleList([
-            Tower(t, shape, variant, image_size, dropout, std, device)
+            Tower(t, shape, variant, image_size, dropout, start, device)
             for t, device in enumerate(self.devices)])
-        self.fc8 = nn.Linear(shape.units[1], num_classes, init=std("fc8"), device=self.devices[0])
+        self.fc8 = nn.Linear(shape.units[1], num_classes, device=self.devices[0], **start("fc8"))
 
     def forward(self, images):
         """Return the logits (N, num_classes), on the first device, of images (N, 3, S, S)."""
@@ -188,10 +188,12 @@ def alexnet(variant="paper", num_classes=1000, devices=("cpu:0",), image_size=22
     """
     chosen = variants.find(variant)
 
-    def std(name):                         # the paper's N(0, 0.01), the source's 0.03 in places
-        return nn.init.normal(chosen.weight_std.get(name, chosen.weight_std["other"]))
+    def start(name):        # "the constant 1" feeds the ReLUs positive inputs early (section 5)
+        std = chosen.weight_std.get(name, chosen.weight_std["other"])
+        ones = ("conv2", "conv4", "conv5", "fc6", "fc7")
+        return {"init": nn.init.normal(std), "bias_init": 1.0 if name in ones else 0.0}
 
-    return AlexNet(chosen, Shape(), num_classes, image_size, devices, dropout, std)
+    return AlexNet(chosen, Shape(), num_classes, image_size, devices, dropout, start)
 
 
 MINI = {67: (11, 4), 64: (11, 4), 32: (5, 2)}    # conv1 of each input size: always 15x15 maps
@@ -214,8 +216,9 @@ def mini(num_classes=16, devices=("cpu:0",), image_size=67, variant="paper", dro
 
     Notes
     -----
-    N(0, 0.01) in every layer fits the paper's fan-ins; a net this small never leaves its plateau
-    with it. Here conv1 has N(0, 0.01) and all other layers N(0, 0.05).
+    N(0, 0.01) in every layer fits the paper's fan-ins: a net this small never leaves its plateau
+    with it. Here weights start at N(0, sqrt(2 / fan-in)) and biases at 0, and the recipe divides
+    pixels by 64.
 
     Examples
     --------
@@ -227,7 +230,7 @@ def mini(num_classes=16, devices=("cpu:0",), image_size=67, variant="paper", dro
         raise ValueError(f"mini: image_size is {image_size!r}; expected one of {list(MINI)}")
     shape = Shape(MINI[image_size], (32, 96, 128, 128, 128), (512, 512))
 
-    def std(name):
-        return nn.init.normal(0.01 if name == "conv1" else 0.05)
+    def start(name):
+        return {"init": nn.init.he, "bias_init": 0.0}
 
-    return AlexNet(variants.find(variant), shape, num_classes, image_size, devices, dropout, std)
+    return AlexNet(variants.find(variant), shape, num_classes, image_size, devices, dropout, start)
