@@ -1,0 +1,224 @@
+"""Batches: the same for any number of threads, exact to resume, and no thread left behind."""
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from tinyalex import random
+from tinyalex.data import ArrayDataset, Augment, BrokenPicture, Loader
+from tinyalex.data.dataset import Dataset
+
+PICTURES = np.random.default_rng(0).integers(0, 256, (53, 10, 10, 3), np.uint8)
+PICTURES[:, 0, 0, 0] = np.arange(53)
+AUGMENT = Augment(8, PICTURES.mean(0), 2.0, np.array([900.0, 90, 9]), np.eye(3), 0.1)
+
+
+class Trouble(Dataset):
+    """Some pictures are broken, slow, or raise what nobody expects."""
+
+    def __init__(self, broken=(), slow=0.0, bug=()):
+        super().__init__(("a", "b"), np.arange(53) % 2)
+        self.broken, self.slow, self.bug = set(broken), slow, set(bug)
+        self.reads = 0
+
+    def _read(self, i):
+        self.reads += 1
+        time.sleep(self.slow)
+        if i in self.bug:
+            raise ZeroDivisionError(f"picture {i}")
+        if i in self.broken:
+            raise BrokenPicture(f"file{i}.jpg", "is damaged")
+        return PICTURES[i]
+
+
+def loader(dataset=None, batch_size=8, **options):
+    if dataset is None:
+        dataset = ArrayDataset(PICTURES, np.arange(53) % 2, ("a", "b"))
+    return Loader(dataset, batch_size, AUGMENT, **options)
+
+
+def content(batches):
+    return [(b.images.tobytes(), b.labels.tolist(), b.rows.tolist(), b.skipped) for b in batches]
+
+
+def threads():
+    return [t for t in threading.enumerate() if t.name.startswith("tinyalex-loader")]
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left_behind():
+    yield
+    assert threads() == []
+
+
+def test_shapes_labels_rows_and_length():
+    it = loader()
+    batches = list(it.batches(0))
+    assert len(it) == len(batches) == 7
+    assert [len(b.labels) for b in batches] == [8] * 6 + [5]
+    assert batches[0].images.shape == (8, 3, 8, 8) and batches[0].images.dtype == np.float32
+    assert batches[6].rows.tolist() == [0, 1, 2, 3, 4] and batches[0].labels.dtype == np.int64
+    assert batches[0].images.transpose(0, 2, 3, 1).flags.c_contiguous
+
+
+@pytest.mark.parametrize("mode", ["train", "center", "ten"])
+def test_the_same_batches_for_any_number_of_workers(mode):
+    inline = content(loader(workers=0, mode=mode).batches(2))
+    for workers, prefetch in ((1, 1), (2, 4), (5, 2), (3, 50)):
+        options = {"workers": workers, "prefetch": prefetch, "mode": mode}
+        assert content(loader(**options).batches(2)) == inline
+
+
+def test_seed_epoch_and_batch_decide():
+    def first(seed=0, epoch=0):
+        return next(loader(seed=seed, workers=0).batches(epoch)).images.tobytes()
+    assert first() == first() and len({first(), first(seed=1), first(epoch=1)}) == 3
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resuming_in_mid_epoch_is_bit_identical(workers):
+    whole = content(loader(workers=workers).batches(3))
+    for start in (1, 4, 6, 7):
+        assert content(loader(workers=workers).batches(3, start)) == whole[start:]
+
+
+def test_each_epoch_is_one_permutation():
+    it = loader()
+    orders = [it.order(epoch) for epoch in range(3)]
+    assert all(sorted(order) == list(range(53)) for order in orders)
+    assert not np.array_equal(orders[0], orders[1])
+    expected = random.generator("order", seed=0, step=1).permutation(53)
+    assert np.array_equal(orders[1], expected)
+
+
+def test_evaluation_goes_in_the_order_of_the_data_set():
+    it = loader(shuffle=False, mode="center")
+    labels = np.concatenate([b.labels for b in it.batches(0)])
+    assert labels.tolist() == (np.arange(53) % 2).tolist()
+    images = np.concatenate([b.images for b in it.batches(5)])
+    assert np.array_equal(images, AUGMENT.center(list(PICTURES)))
+    ten = next(loader(mode="ten", shuffle=False).batches(0))
+    assert ten.images.shape == (8, 10, 3, 8, 8)
+
+
+def test_windows_come_from_the_generator_of_their_batch():
+    batch = list(loader(seed=4, shuffle=False).batches(2))[3]
+    rng = random.generator("augment", seed=4, step=2, index=3)
+    assert np.array_equal(batch.images, AUGMENT.train(list(PICTURES[24:32]), rng))
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 8])
+def test_ranks_share_each_global_batch(ranks):
+    whole = list(loader().batches(1))
+    shares = [list(loader(rank=r, ranks=ranks).batches(1)) for r in range(ranks)]
+    for b, batch in enumerate(whole):
+        parts = [share[b] for share in shares]
+        assert np.array_equal(np.concatenate([p.images for p in parts]), batch.images)
+        assert np.array_equal(np.concatenate([p.labels for p in parts]), batch.labels)
+        assert np.concatenate([p.rows for p in parts]).tolist() == batch.rows.tolist()
+        sizes = [len(p.labels) for p in parts]
+        assert max(sizes) - min(sizes) <= 1             # 5 pictures on 8 ranks: some have none
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_broken_pictures_are_named_skipped_and_counted(workers):
+    it = loader(Trouble(broken=(2, 3, 50)), workers=workers, shuffle=False)
+    batches = list(it.batches(0))
+    assert batches[0].skipped == ("file2.jpg: is damaged", "file3.jpg: is damaged")
+    assert batches[0].rows.tolist() == [0, 1, 4, 5, 6, 7] and len(batches[0].images) == 6
+    assert it.skipped == 3 and batches[1].skipped == ()
+    clean = list(loader(shuffle=False).batches(0))      # the others' windows have not moved
+    assert np.array_equal(batches[0].images, clean[0].images[[0, 1, 4, 5, 6, 7]])
+    list(it.batches(1))
+    assert it.skipped == 6
+
+
+@pytest.mark.parametrize("mode, shape", [
+    ("train", (0, 3, 8, 8)), ("center", (0, 3, 8, 8)), ("ten", (0, 10, 3, 8, 8))])
+def test_a_batch_of_broken_pictures_is_empty(mode, shape):
+    batch = next(loader(Trouble(broken=range(8)), shuffle=False, mode=mode).batches(0))
+    assert batch.images.shape == shape and batch.labels.shape == batch.rows.shape == (0,)
+    assert batch.labels.dtype == np.int64 and len(batch.skipped) == 8
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_what_goes_wrong_in_a_worker_is_raised_here(workers):
+    it = loader(Trouble(bug=(20,)), workers=workers, shuffle=False).batches(0)
+    assert len(next(it).labels) == len(next(it).labels) == 8
+    with pytest.raises(ZeroDivisionError, match="picture 20"):
+        next(it)
+    assert threads() == [] and list(it) == []
+
+
+def test_leaving_the_loop_ends_the_threads():
+    dataset = Trouble(slow=0.002)
+    for batch in loader(dataset, workers=3).batches(0):
+        assert len(threads()) > 0 and len(batch.labels) == 8
+        break
+    assert threads() == [] and dataset.reads < 53       # what had not begun is not begun
+
+    def interrupted():
+        for _, _ in loader(dataset, workers=3):
+            raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt) as caught:
+        interrupted()
+    assert threads() == [] and caught.tb is not None    # although the traceback is still held
+
+
+def test_an_interrupt_while_waiting_ends_the_threads(monkeypatch):
+    import concurrent.futures
+
+    def interrupted(self, timeout=None):
+        raise KeyboardInterrupt
+    it = loader(Trouble(slow=0.005), workers=2).batches(0)
+    next(it)
+    monkeypatch.setattr(concurrent.futures.Future, "result", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(it)
+    assert threads() == []
+
+
+def test_prefetch_is_bounded():
+    dataset = Trouble()
+    it = loader(dataset, workers=2, prefetch=2).batches(0)
+    next(it)
+    time.sleep(0.1)                                     # time enough to read everything
+    assert dataset.reads <= 3 * 8
+    it.close()
+
+
+def test_waiting_is_accounted_for():
+    slow = loader(Trouble(slow=0.002), workers=0)
+    list(slow.batches(0))
+    assert 53 * 0.002 <= slow.waited < 5
+    ready = loader(Trouble(), workers=2, prefetch=7)
+    it = ready.batches(0)
+    next(it)
+    time.sleep(0.5)                                     # the consumer at work: not waiting
+    before = ready.waited
+    next(it)
+    assert ready.waited - before < 0.4
+    it.close()
+
+
+def test_iterating_serves_epoch_after_epoch_as_pairs():
+    it = loader()
+    first, second = [list(it), list(it)]
+    assert it.epoch == 2
+    for pairs, epoch in ((first, 0), (second, 1)):
+        for (images, labels), batch in zip(pairs, it.batches(epoch), strict=True):
+            assert np.array_equal(images, batch.images) and np.array_equal(labels, batch.labels)
+
+
+def test_an_empty_share_of_an_epoch_and_wrong_arguments():
+    it = loader()
+    assert list(it.batches(0, start=7)) == []
+    with pytest.raises(ValueError, match="start: got 8; expected 0 to 7"):
+        it.batches(0, start=8)                          # at once, not at the first batch
+    for wrong, match in (({"batch_size": 0}, "batch_size: got 0"), ({"workers": -1}, "workers"),
+                         ({"prefetch": 0}, "prefetch"), ({"mode": "eval"}, "mode: got 'eval'"),
+                         ({"rank": 2, "ranks": 2}, "rank: got 2; expected 0 to 1"),
+                         ({"ranks": 0}, "ranks: got 0")):
+        with pytest.raises(ValueError, match=match):
+            loader(**wrong)
