@@ -16,7 +16,7 @@ from .tensor import Function, Tensor
 
 _MOST = 20_000                # elements that check_grads is willing to move one by one
 _NUMERICS = {                 # step h; tolerance relative to each element, and to the largest one
-    "smooth": (2.0**-14, 1e-7, 1e-9),      # a power of two, so that x + h rounds little
+    "smooth": (2.0**-14, 1e-8, 1e-9),      # finer than float32, so one on the way is seen
     "multilinear": (1.0, 0.0, 1e-11),      # a straight line along each element: any h is exact
 }
 
@@ -74,9 +74,9 @@ def check_grads(fn, *arrays, seed=0, reference=None, device="cpu:0", kind="smoot
 def check_direction(fn, *arrays, seed=0, device="cpu:0", kind="smooth"):
     """Check as :func:`check_grads`, but move each input as a whole in one random direction.
 
-    Two forwards per input whatever its size, hence for real shapes; one wrong element may drown
-    among millions, a wrong formula does not. Elements move by 0.5 h to 1.5 h, h = 1 if `kind` is
-    ``"multilinear"`` (straight along each whole input), else 2**-14: keep kinks further off.
+    Two or four forwards per input whatever its size, hence for real shapes; one wrong element may
+    drown among millions, a wrong formula does not. Elements move by 0.5 h to 1.5 h, h = 1 if `kind`
+    is ``"multilinear"`` (straight along each whole input), else 2**-14: keep kinks further off.
 
     Examples
     --------
@@ -156,7 +156,9 @@ class _Run:
         self.arrays = [a.copy() for a in self.given]           # safe from whatever fn does
         self.y = self.forward()
         self.v = _signed(seed, 0, self.y.shape)
-        self.noise = 2e-15 * np.linalg.norm(self.v * self.y)   # of <v, y>, by rounding
+        # rounding in <v, y>: of the results, and of inputs that cancel on the way to them
+        self.noise = 2e-15 * np.linalg.norm(self.v * self.y) \
+            + 5e-16 * max(np.abs(a).max() for a in self.arrays)
         self.gradients = self.conduct()                        # by input, as far as usable
 
     def complain(self, wrong, text):
@@ -250,29 +252,29 @@ class _Run:
                           f"the result differs from the reference's, most at "
                           f"{[int(i) for i in at]}: {self.y[at]:.9g}, reference {expected[at]:.9g}")
 
-    def difference(self, i, move):
-        """Move input `i` both ways; return <v, change of y>, the bend, how many results move."""
-        up, down = (self.forward(i, self.arrays[i] + m) for m in (move, -move))
-        change = np.abs(up - down)
-        fan = np.count_nonzero(change > 1e-9 * change.max())     # less is rounding
-        bend = np.linalg.norm(self.v * (up - 2 * self.y + down))
-        return np.vdot(self.v, up - down), bend, fan
+    def slope(self, i, d):
+        """Differentiate <v, fn> along `d` of input `i`: slope, its bend, how many results move."""
+        def central(h):
+            up, down = (self.forward(i, self.arrays[i] + step * d) for step in (h, -h))
+            return up - down, np.vdot(self.v, up - down) / (2 * h), up - 2 * self.y + down
+
+        change, slope, bend = central(self.step)
+        if self.rtol:           # Richardson: of two steps together the errors h^2 cancel
+            slope = (4 * central(self.step / 2)[1] - slope) / 3
+        fan = np.count_nonzero(np.abs(change) > 1e-9 * np.abs(change).max())     # less is rounding
+        return slope, np.linalg.norm(self.v * bend) / self.step, fan
 
     def each_element(self, i, gx, reference):
         """Compare with central differences; where these agree, with the sharper complex step."""
-        x, h = self.arrays[i], self.step
-        numeric, bend, fan, move = (np.zeros(x.shape) for _ in range(4))
+        x = self.arrays[i]
+        numeric, bend, fan, d = (np.zeros(x.shape) for _ in range(4))
         for j in np.ndindex(x.shape):
-            move[j] = h
-            change, bend[j], fan[j] = self.difference(i, move)
-            numeric[j] = change / (2 * h)
-            if self.rtol:       # Richardson: of two steps together the h^2 errors cancel
-                move[j] = h / 2
-                numeric[j] = (4 * self.difference(i, move)[0] / h - numeric[j]) / 3
-            move[j] = 0
+            d[j] = 1
+            numeric[j], bend[j], fan[j] = self.slope(i, d)
+            d[j] = 0
         scale, known = np.abs(numeric).max(), dict(x=x, y=self.y, fan=fan)
         found = Comparison(f"input {i}", "central differences", gx, numeric, self.rtol,
-                           max(self.atol * scale, self.noise / h), bend=bend / h, **known)
+                           max(self.atol * scale, self.noise / self.step), bend=bend, **known)
         if reference is None or found.count:
             return found
         for j in np.ndindex(x.shape):
@@ -288,11 +290,11 @@ class _Run:
     def one_direction(self, i, gx):
         """Compare the slope along a direction d with <gx, d>."""
         d = _signed(self.seed, 1 + i, gx.shape)
-        change, bend, _ = self.difference(i, self.step * d)
+        slope, bend, _ = self.slope(i, d)
         # the length a sum of such terms has: that they may cancel must not sharpen the test
-        length, bend = np.linalg.norm(gx * d), bend / self.step
+        length = np.linalg.norm(gx * d)
         return Comparison(f"input {i} {gx.shape} in one direction", "central difference",
-                          np.vdot(gx, d), change / (2 * self.step), 0,
+                          np.vdot(gx, d), slope, 0,
                           max(100 * self.atol * length, self.noise / self.step),
                           x=self.arrays[i], y=self.y,
                           bend=np.asarray(bend) if bend > 1e-3 * length else None)

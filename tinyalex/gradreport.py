@@ -117,6 +117,8 @@ def likely_cause(found, x=None, y=None, bend=None, fan=None):
                 "too near, or kind='multilinear' for what needs kind='smooth'")
     if not a.any():
         return "zero everywhere: a term forgotten, or the graph cut on the way to this input"
+    if found.max_error <= 1e-6 * np.abs(n).max():
+        return "right to six digits: a float32 on the way, or a very small term forgotten"
     if n.any():
         known = [array for array in (x, y) if array is not None]
         lengths = {m for array in known for m in (*array.shape, array.size)}

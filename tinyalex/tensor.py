@@ -34,27 +34,29 @@ class Function:
     6.0
     """
 
-    grad, keep, in_place, saved, versions = None, False, False, (), ()
+    device, grad, keep, in_place, saved, versions = None, None, False, False, (), ()
 
     def __call__(self, *tensors):
         """Apply the op to tensors (None for an absent one) of one device and one dtype."""
-        self.module = tuple(mode.modules)
+        if self.device is not None:
+            raise RuntimeError(f"{self}: this object is a node of the graph already; make a new "
+                               "one for each call")
+        self.module = mode.modules[-1] if mode.modules else ""
         self.device = self.home = _common_device(self, tensors)   # home: where the result lives
         self.xp = self.device.xp
-        nodes = [None if t is None else t.node for t in tensors]
-        self.needs_grad = tuple(node is not None for node in nodes)
+        self.parents = [None if t is None else t.node for t in tensors]
+        self.needs_grad = tuple(node is not None for node in self.parents)
         self.recording = mode.recording and any(self.needs_grad)
-        self.parents = nodes
-        with self.device.scope():
-            y = self.forward(*[None if t is None else t.data for t in tensors])
-        if mode.anomaly:
-            self._check_finite("forward", (y,))
         if self.recording:
             self.number = next(numbers)
             self.shapes = [None if t is None else t.data.shape for t in tensors]
+        with self.device.scope():
+            y = self.forward(*[None if t is None else t.data for t in tensors])
+        if mode.anomaly:
+            self._check_finite("forward", self.home, (y,))
         node = self if self.recording else None
         if self.in_place:                  # the same Tensor, now one node further down
-            tensors[0].node = node
+            tensors[0].node = node or tensors[0].node
             return tensors[0]
         return Tensor._of(y, self.home, node)
 
@@ -62,8 +64,8 @@ class Function:
         """Keep `arrays` for backward, and note how often each was overwritten until now."""
         if self.recording:
             self.saved = arrays
-            holdings = [self.device.ledger.hold(a) for a in arrays if a is not None]
-            self.versions = [(h, h.version) for h in holdings]
+            kept = [a for a in arrays if isinstance(a, self.xp.ndarray)]
+            self.versions = [(h, h.version) for h in map(self.device.ledger.hold, kept)]
 
     def overwrite(self, x):
         """Announce that forward writes its result over its input `x`; refuse where that harms."""
@@ -74,6 +76,9 @@ class Function:
         if isinstance(producer, Function) and any(h is held for h, _ in producer.versions):
             raise RuntimeError(f"{self}: inplace=True, but {producer} needs its own output in "
                                "backward; use inplace=False")
+        if self.recording and producer is not None and producer.number != held.maker:
+            raise RuntimeError(f"{self}: inplace=True, but what {producer} returned is a view and "
+                               "another Tensor would change with it; use inplace=False")
         held.version += 1
         self.in_place = True
 
@@ -84,18 +89,23 @@ class Function:
                                f"{self}; pass retain_graph=True to that one to walk it twice")
         if any(h.version != version for h, version in self.versions):
             raise RuntimeError(f"backward: what {self} saved was overwritten afterwards by an op "
-                               "with inplace=True; use inplace=False there")
+                               "with inplace=True; use inplace=False there, and opt.step() last")
         with self.device.scope():
+            gxs = self.backward(gy)
+            if not isinstance(gxs, (tuple, list)):
+                raise TypeError(f"{self}.backward returned {type(gxs).__name__}; expected a tuple "
+                                "of one gradient (or None) per input")
             asarray = self.xp.asarray          # NumPy's reductions return scalars, not 0-d arrays
-            gxs = [None if gx is None else asarray(gx) for gx in self.backward(gy)]
+            gxs = [None if gx is None else asarray(gx) for gx in gxs]
         if mode.anomaly:
-            self._check_finite("backward", gxs)
+            self._check_finite("backward", self.device, gxs)
         got = [shape if gx is None else gx.shape for gx, shape in zip(gxs, self.shapes)]
         if got != self.shapes or len(gxs) != len(self.shapes):
             raise ValueError(f"{self}.backward returned gradients of shapes {got}; expected "
                              f"those of its inputs, {self.shapes}")
-        if any(gx is not None and gx.dtype != gy.dtype for gx in gxs):
-            raise TypeError(f"{self}.backward returned dtypes {[str(g.dtype) for g in gxs]}; "
+        got = [gy.dtype if gx is None else gx.dtype for gx in gxs]
+        if any(dtype != gy.dtype for dtype in got):
+            raise TypeError(f"{self}.backward returned dtypes {[str(d) for d in got]}; "
                             f"expected {gy.dtype}, that of its inputs")
         return gxs
 
@@ -103,39 +113,36 @@ class Function:
         """Let go of the saved arrays and of the way down, so that memory is freed at once."""
         self.saved, self.versions, self.parents = (), (), None
 
-    def _check_finite(self, phase, arrays):
-        with self.device.scope():
-            if all(a is None or bool(self.xp.isfinite(a).all()) for a in arrays):
+    def _check_finite(self, phase, device, arrays):
+        with device.scope():
+            if all(a is None or bool(device.xp.isfinite(a).all()) for a in arrays):
                 return
         raise FloatingPointError(f"detect_anomaly: {phase} of {self} gave NaN or infinity")
 
     def __str__(self):
-        path = ".".join(self.module)
-        return type(self).__name__ + (f" in module {path}" if path else "")
+        return type(self).__name__ + (f" in module {self.module}" if self.module else "")
 
 
 def _common_device(op, tensors):
     """Return the device of all inputs, or teach; nothing has touched memory yet."""
-    first = None
+    tensors = [t for t in tensors if t is not None]
     for t in tensors:
-        if t is None:
-            continue
         if not isinstance(t, Tensor):
             kind = type(t).__name__
             raise TypeError(f"{op}: got a plain {kind}; expected a Tensor: wrap it, "
                             f"ta.Tensor({'array' if kind == 'ndarray' else 'value'}, device=...)")
-        if first is None:
-            first = t
-        elif t.device is not first.device:
-            names = ", ".join(f"{t.device.name} {tuple(t.shape)}" for t in tensors if t is not None)
-            raise DeviceMismatch(f"{op}: inputs live on several devices: {names}; move one of "
-                                 f"them first, for example x.to('{first.device.name}')")
-        elif t.dtype != first.dtype:
-            raise TypeError(f"{op}: inputs have dtypes {first.dtype} and {t.dtype}; convert one "
-                            f"first, for example ta.Tensor(array.astype('{first.dtype}'))")
-    if first is None:
+    if not tensors:
         raise TypeError(f"{op}: needs at least one Tensor")
-    return first.device
+    device, dtype = tensors[0].device, tensors[0].dtype
+    for t in tensors:
+        if t.device is not device:
+            names = ", ".join(f"{t.device.name} {t.shape}" for t in tensors)
+            raise DeviceMismatch(f"{op}: inputs live on several devices: {names}; move one of "
+                                 f"them first, for example x.to('{device.name}')")
+        if t.dtype != dtype:
+            raise TypeError(f"{op}: inputs have dtypes {dtype} and {t.dtype}; convert one first, "
+                            "for example array.astype('float32') (or a whole net: net.double())")
+    return device
 
 
 class Tensor:
@@ -178,7 +185,8 @@ class Tensor:
         if isinstance(array, Tensor):
             raise TypeError("Tensor: got a Tensor; use x.detach() or x.to(device)")
         if not hasattr(array, "dtype") or np.isscalar(array):
-            array = np.asarray(array, np.float32)
+            array = np.asarray(array)
+            array = array.astype(np.float32) if array.dtype.kind in "biuf" else array
         if array.dtype.name not in ("float32", "float64"):
             raise TypeError(f"Tensor: got dtype {array.dtype}; expected float32 or float64 "
                             "(labels and uint8 pictures stay plain arrays)")
@@ -191,7 +199,7 @@ class Tensor:
         tensor = object.__new__(Tensor)
         tensor.data = array if isinstance(array, device.xp.ndarray) else device.xp.asarray(array)
         tensor.device, tensor.node = device, node
-        device.ledger.hold(tensor.data)
+        device.ledger.hold(tensor.data, node and node.number)
         return tensor
 
     shape = property(lambda self: self.data.shape)
@@ -209,7 +217,8 @@ class Tensor:
     def grad(self, value):
         if self.node is None:
             raise RuntimeError("grad: this Tensor has requires_grad=False")
-        self.node.grad = value
+        value = np.asarray(value) if np.isscalar(value) else value
+        self.node.grad = None if value is None else self._fitting("grad", value)
 
     def requires_grad_(self, flag=True):
         """Turn the wish for a gradient on or off; only a leaf can do so. Returns the Tensor."""
@@ -223,7 +232,8 @@ class Tensor:
         """Let ``backward()`` leave the gradient of this result in ``.grad`` too."""
         if self.node is None:
             raise RuntimeError("retain_grad: this Tensor has requires_grad=False")
-        self.node.keep = True
+        if not self.is_leaf:
+            self.node.keep = True
 
     def detach(self):
         """Return the same array as a leaf without a graph."""
@@ -265,12 +275,15 @@ class Tensor:
                                    "or reduce first with .sum() or .mean()")
             with self.device.scope():
                 gradient = self.device.xp.ones_like(self.data)
-        elif not isinstance(gradient, self.device.xp.ndarray) or gradient.shape != self.shape \
+        walk(self.node, self._fitting("backward", gradient), retain_graph)
+
+    def _fitting(self, name, gradient):
+        if not isinstance(gradient, self.device.xp.ndarray) or gradient.shape != self.shape \
                 or gradient.dtype != self.dtype:
             got = f"{type(gradient).__name__} {getattr(gradient, 'shape', '')}"
-            raise TypeError(f"backward: gradient is {got} {getattr(gradient, 'dtype', '')}; expected "
+            raise TypeError(f"{name}: gradient is {got} {getattr(gradient, 'dtype', '')}; expected "
                             f"an array {self.shape} {self.dtype} on {self.device.name}")
-        walk(self.node, gradient, retain_graph)
+        return gradient
 
     def __repr__(self):
         values = np.array2string(self.device.numpy(self.data), precision=4, separator=", ",
