@@ -37,7 +37,7 @@ class Tower(nn.Module):
     def __init__(self, index, shape, variant, image_size, dropout, start, device):
         m1, m2, m3, m4, m5 = (maps // 2 for maps in shape.maps)
         u6, u7 = (units // 2 for units in shape.units)
-        self.device, self.variant = Device(device), variant
+        self.variant = variant
 
         def conv(name, maps_in, maps_out, kernel, **geometry):
             return nn.Conv2d(maps_in, maps_out, kernel, device=device, **start(name), **geometry)
@@ -64,6 +64,11 @@ class Tower(nn.Module):
         self.drop6 = nn.Dropout(dropout, "paper", "drop6", 2 * u6, index * u6)
         self.fc7 = nn.Linear(2 * u6, u7, device=device, **start("fc7"))
         self.drop7 = nn.Dropout(dropout, "paper", "drop7", 2 * u7, index * u7)
+
+    @property
+    def device(self):
+        """Where this tower's parameters live."""
+        return self.conv1.weight.device
 
     def conv1_to_pool2(self, x):                                       # (N, 3, 224, 224)
         x = self.conv1(x)                                              # (N, 48, 55, 55)
@@ -114,11 +119,15 @@ class AlexNet(nn.Module):
                              "device or two")
         last_side(image_size, shape)             # teach before anything large is made
         self.variant, self.image_size, self.num_classes = variant, image_size, num_classes
-        self.devices = (devices[0], devices[-1])
         self.towers = nn.ModuleList([
             Tower(t, shape, variant, image_size, dropout, start, device)
-            for t, device in enumerate(self.devices)])
-        self.fc8 = nn.Linear(shape.units[1], num_classes, device=self.devices[0], **start("fc8"))
+            for t, device in enumerate((devices[0], devices[-1]))])
+        self.fc8 = nn.Linear(shape.units[1], num_classes, device=devices[0], **start("fc8"))
+
+    @property
+    def devices(self):
+        """The device of each tower, also after ``to()``."""
+        return tuple(tower.device for tower in self.towers)
 
     def forward(self, images):
         """Return the logits (N, num_classes), on the first device, of images (N, 3, S, S)."""
@@ -135,11 +144,6 @@ class AlexNet(nn.Module):
         both_a, both_b = F.exchange(units)                             # fc6 -> fc7
         units = [a.fully7(both_a), b.fully7(both_b)]
         return self.fc8(F.exchange(units, to=self.fc8.weight.device))  # fc7 -> fc8
-
-    def first_filters(self):
-        """Return conv1's filters of both towers as one array, (K, 3, KH, KW), tower 0 first."""
-        state = [t.conv1.weight for t in self.towers]
-        return [w.device.numpy(w.data) for w in state]
 
 
 def last_side(image_size, shape):
@@ -217,8 +221,8 @@ def mini(num_classes=16, devices=("cpu:0",), image_size=67, variant="paper", dro
     Notes
     -----
     N(0, 0.01) in every layer fits the paper's fan-ins: a net this small never leaves its plateau
-    with it. Here weights start at N(0, sqrt(2 / fan-in)) and biases at 0, and the recipe divides
-    pixels by 64.
+    with it. Here conv1 starts at N(0, 0.01), other weights at N(0, sqrt(2 / fan-in)), biases at 0,
+    and the recipe divides pixels by 64. A small start lets conv1's filters show what they learned.
 
     Examples
     --------
@@ -231,6 +235,6 @@ def mini(num_classes=16, devices=("cpu:0",), image_size=67, variant="paper", dro
     shape = Shape(MINI[image_size], (32, 96, 128, 128, 128), (512, 512))
 
     def start(name):
-        return {"init": nn.init.he, "bias_init": 0.0}
+        return {"init": nn.init.normal(0.01) if name == "conv1" else nn.init.he, "bias_init": 0.0}
 
     return AlexNet(variants.find(variant), shape, num_classes, image_size, devices, dropout, start)

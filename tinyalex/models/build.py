@@ -1,6 +1,7 @@
 """A net and its recipe by name, as the command line gives them."""
 from dataclasses import replace
 
+from ..device import Device
 from . import cifar
 from .alexnet import alexnet, mini
 from .recipe import Recipe
@@ -62,6 +63,7 @@ def build(name, num_classes, variant="paper", devices=("cpu:0",), image_size=Non
     """
     if name not in NAMES:
         raise ValueError(f"model: got {name!r}; choose one of {', '.join(NAMES)}")
+    devices = (devices,) if isinstance(devices, (str, Device)) else tuple(devices)
     if name in ("80sec", "18pct"):
         if variant != "paper" or len(devices) != 1 or image_size not in (None, 32):
             raise ValueError(f"model {name}: it has one tower, no variants and pictures of 32; got "

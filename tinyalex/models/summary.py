@@ -131,6 +131,6 @@ def _recorder(path, rows, seen):
             "neurons": math.prod(shape) if per_output else 0,
             "macs": per_output * math.prod(shape),
             "activation_bytes": 4 * math.prod(shape), "im2col_bytes": im2col,
-            "bytes_in": now - seen.get(device, 0)})
+            "bytes_in": (now - seen.get(device, 0)) * 4 // output.dtype.itemsize})
         seen[device] = now
     return record
