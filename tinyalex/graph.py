@@ -17,7 +17,7 @@ class _Mode(threading.local):
     recording, anomaly = True, False
 
     def __init__(self):
-        self.modules = []       # names of the modules whose forward is running, outermost first
+        self.modules = []       # paths of the modules whose forward is running, outermost first
 
 
 mode = _Mode()
@@ -54,11 +54,14 @@ def detect_anomaly():
 class Accumulator:
     """Where the gradient of a leaf gathers: its place in the graph, and the owner of ``grad``."""
 
-    __slots__ = ("__weakref__", "grad", "home", "number")
-    keep = True
+    __slots__ = ("__weakref__", "grad", "home", "keep", "number", "own")
 
     def __init__(self, device):
         self.home, self.grad, self.number = device, None, next(numbers)
+        self.keep, self.own = True, False      # own: the engine allocated `grad`, may add into it
+
+    def __deepcopy__(self, memo):
+        return Accumulator(self.home)          # a copied leaf has a number of its own, no gradient
 
 
 # Whose is a gradient that waits? An op may return gy itself, a view of it, or one array twice.
@@ -104,10 +107,11 @@ def _owner(gx, gy, gxs, saved):
 def _gather(node, gy, owner):
     """Add `gy` to the gradient that `node` keeps; adopt it only if nobody else holds it."""
     with node.home.scope():
-        if node.grad is not None:
+        if node.grad is None:
+            adopt = owner != _BORROWED and isinstance(node, Accumulator)
+            node.grad, node.own = (gy, owner == _SUM) if adopt else (gy.copy(), True)
+        elif node.own:
             node.grad += gy
-        elif owner == _BORROWED or not isinstance(node, Accumulator):
-            node.grad = gy.copy()
-        else:
-            node.grad = gy
+        else:                                            # an op or the user made it
+            node.grad, node.own = node.home.xp.asarray(node.grad + gy), True
     node.home.ledger.hold(node.grad)

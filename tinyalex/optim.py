@@ -1,7 +1,9 @@
 """The paper's update rule and the ways its learning rate fell. Paper section 5."""
 import math
+import numbers
 
 from . import random
+from .tensor import Tensor
 
 
 class SGD:
@@ -18,6 +20,7 @@ class SGD:
     Parameters
     ----------
     params : iterable of Parameter
+        A plain leaf Tensor counts as a weight.
     lr : float
     momentum, weight_decay : float
     bias_lr : float, optional
@@ -25,8 +28,10 @@ class SGD:
 
     Raises
     ------
+    TypeError
+        If `params` holds anything but leaves.
     ValueError
-        If a rate is negative or not finite, or there is no parameter.
+        If a rate is negative or not finite, or a parameter stands twice, or there is none.
 
     Examples
     --------
@@ -40,15 +45,19 @@ class SGD:
     """
 
     def __init__(self, params, lr, momentum=0.0, weight_decay=0.0, bias_lr=None):
-        self.params = list(params)
+        single = isinstance(params, Tensor) or hasattr(params, "parameters")
+        self.params = [params] if single else list(params)
         if not self.params:
             raise ValueError("SGD: got no parameter; pass net.parameters()")
-        for name, value in (("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay),
-                            ("bias_lr", lr if bias_lr is None else bias_lr)):
-            if not (isinstance(value, (int, float)) and math.isfinite(value) and value >= 0):
-                raise ValueError(f"SGD: {name} is {value!r}; expected a number >= 0")
-        self.lr, self.bias_lr = lr, bias_lr
-        self.momentum, self.weight_decay = momentum, weight_decay
+        wrong = [p for p in self.params if single or not isinstance(p, Tensor) or not p.is_leaf]
+        if wrong:
+            raise TypeError(f"SGD: params holds a {type(wrong[0]).__name__}; expected a list of "
+                            "leaves, as net.parameters() gives them")
+        if len({id(p) for p in self.params}) < len(self.params):
+            raise ValueError("SGD: a parameter stands twice in params and would move twice a step")
+        self.lr, self.momentum = _rate("lr", lr), _rate("momentum", momentum)
+        self.weight_decay = _rate("weight_decay", weight_decay)
+        self.bias_lr = None if bias_lr is None else _rate("bias_lr", bias_lr)
         self.velocity = [None] * len(self.params)
 
     def zero_grad(self):
@@ -67,23 +76,26 @@ class SGD:
                     self.velocity[i] = p.device.xp.zeros_like(p.data)
                     p.device.ledger.hold(self.velocity[i])
                 self._update(p, p.grad, self.velocity[i])
+                p.device.ledger.hold(p.data).version += 1     # a graph that saved w is stale now
         random.next_step()
 
     def _update(self, p, g, v):
         """Apply the rule to one parameter, in slices that the threads share."""
-        lr, decay = self.lr, self.weight_decay if p.weight_decay is None else p.weight_decay
-        if p.is_bias:
+        own = getattr(p, "weight_decay", None)
+        lr, decay = self.lr, self.weight_decay if own is None else own
+        if getattr(p, "is_bias", False):
             lr, decay = (self.lr if self.bias_lr is None else self.bias_lr), 0.0
+        w, g, v = (p.device.xp.atleast_1d(a) for a in (p.data, g, v))
 
         def some(rows):
-            w, v_ = p.data[rows], v[rows]
+            w_, v_ = w[rows], v[rows]
             v_ *= self.momentum
             v_ -= lr * g[rows]
             if decay:
-                v_ -= (decay * lr) * w
-            w += v_
+                v_ -= (decay * lr) * w_
+            w_ += v_
 
-        p.device.map(len(p.data), some, work=30 * p.data[0].size)
+        p.device.map(len(w), some, work=30 * w.size / max(len(w), 1))
 
     def state_dict(self):
         """Return ``{"lr", "bias_lr", "momentum": {index: NumPy array}}``."""
@@ -102,9 +114,10 @@ class SGD:
         velocity = [None] * len(self.params)
         for key, v in state["momentum"].items():
             i = int(key)
-            if i >= len(self.params) or tuple(v.shape) != self.params[i].shape:
+            if not 0 <= i < len(self.params) or tuple(v.shape) != self.params[i].shape:
                 raise ValueError(f"SGD: velocity {key} of shape {tuple(v.shape)} fits no parameter")
             velocity[i] = self.params[i].device.array(v.astype(self.params[i].dtype))
+            self.params[i].device.ledger.hold(velocity[i])
         self.velocity, self.lr, self.bias_lr = velocity, state["lr"], state["bias_lr"]
 
 
@@ -118,6 +131,11 @@ class MultiStepLR:
         Epochs (or steps: whatever is counted).
     gamma : float
 
+    Raises
+    ------
+    ValueError
+        If a milestone is no integer, for then it would never be hit.
+
     Examples
     --------
     >>> import numpy as np, tinyalex as ta
@@ -128,8 +146,11 @@ class MultiStepLR:
     """
 
     def __init__(self, optimizer, milestones, gamma=0.1):
-        self.optimizer, self.gamma = optimizer, gamma
+        self.optimizer, self.gamma = optimizer, _rate("gamma", gamma, "MultiStepLR")
         self.milestones, self.count = sorted(milestones), 0
+        if not all(isinstance(m, numbers.Integral) for m in self.milestones):
+            raise ValueError(f"MultiStepLR: milestones are {self.milestones}; expected integers, "
+                             "counts of step()")
 
     def step(self):
         """Count one epoch (or step) more."""
@@ -175,8 +196,9 @@ class ReduceLROnPlateau:
     """
 
     def __init__(self, optimizer, factor=0.1, patience=10, threshold=1e-4, min_lr=0.0):
-        self.optimizer, self.factor, self.patience = optimizer, factor, patience
-        self.threshold, self.min_lr = threshold, min_lr
+        self.optimizer, self.patience, self.threshold = optimizer, patience, threshold
+        self.factor = _rate("factor", factor, "ReduceLROnPlateau")
+        self.min_lr = _rate("min_lr", min_lr, "ReduceLROnPlateau")
         self.best, self.bad, self.drops = math.inf, 0, 0
 
     def step(self, error):
@@ -201,6 +223,12 @@ class ReduceLROnPlateau:
         """Continue from what :meth:`state_dict` returned."""
         self.best = math.inf if state["best"] is None else state["best"]
         self.bad, self.drops = state["bad"], state["drops"]
+
+
+def _rate(name, value, owner="SGD"):
+    if not (isinstance(value, numbers.Real) and math.isfinite(value) and value >= 0):
+        raise ValueError(f"{owner}: {name} is {value!r}; expected a number >= 0")
+    return float(value)      # a NumPy float64 here would turn float32 arithmetic into float64
 
 
 def _lower(optimizer, factor):

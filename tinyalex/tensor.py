@@ -34,7 +34,7 @@ class Function:
     6.0
     """
 
-    device, grad, keep, in_place, saved, versions = None, None, False, False, (), ()
+    device, grad, keep, own, in_place, saved, versions = None, None, False, False, False, (), ()
 
     def __call__(self, *tensors):
         """Apply the op to tensors (None for an absent one) of one device and one dtype."""
@@ -219,6 +219,7 @@ class Tensor:
             raise RuntimeError("grad: this Tensor has requires_grad=False")
         value = np.asarray(value) if np.isscalar(value) else value
         self.node.grad = None if value is None else self._fitting("grad", value)
+        self.node.own = False
 
     def requires_grad_(self, flag=True):
         """Turn the wish for a gradient on or off; only a leaf can do so. Returns the Tensor."""
@@ -232,8 +233,7 @@ class Tensor:
         """Let ``backward()`` leave the gradient of this result in ``.grad`` too."""
         if self.node is None:
             raise RuntimeError("retain_grad: this Tensor has requires_grad=False")
-        if not self.is_leaf:
-            self.node.keep = True
+        self.node.keep = True
 
     def detach(self):
         """Return the same array as a leaf without a graph."""

@@ -18,6 +18,10 @@ def _cupy():
     try:
         import cupy
     except ImportError as error:
+        if getattr(error, "name", None) != "cupy":
+            raise BackendUnavailable(
+                "CuPy is installed but cannot be imported: run 'python -m tinyalex.doctor', "
+                "or use --backend numpy") from error
         raise BackendUnavailable(
             "CuPy is not installed: pip install 'tinyalex[cupy]' (CUDA 12) "
             "or 'tinyalex[cupy13]' (CUDA 13), or use --backend numpy") from error

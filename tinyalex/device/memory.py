@@ -7,7 +7,7 @@ from collections import Counter
 class _Holding(weakref.ref):
     """One live buffer: a weak reference that knows its weight and how often it was overwritten."""
 
-    __slots__ = ("key", "ledger", "nbytes", "version")
+    __slots__ = ("key", "ledger", "maker", "nbytes", "version")
 
 
 def _released(holding):
@@ -47,24 +47,22 @@ class Ledger:
         self.peak_bytes = self.live_bytes
         self.copies, self.bytes = Counter(), Counter()
 
-    def hold(self, array):
-        """Book the buffer under `array` while it lives; return its record."""
+    def hold(self, array, maker=None):
+        """Book the buffer under `array` while it lives; return its record.
+
+        `maker` is the number of the graph's node that allocated it; only a first booking notes it.
+        """
         owner = array
-        while getattr(owner, "base", None) is not None:
-            owner = owner.base
+        while isinstance(getattr(owner, "base", None), type(array)):
+            owner = owner.base        # not down to bytes or mmap: the array over them stands there
         key = id(owner)
         holding = self._holdings.get(key)
         if holding is None:
-            try:
-                holding = _Holding(owner, _released)
-            except TypeError:  # a buffer of another library (bytes, mmap): its views stand for it
-                owner, key = array, id(array)
-                holding = self._holdings.get(key) or _Holding(owner, _released)
+            holding = self._holdings[key] = _Holding(owner, _released)
             holding.key, holding.ledger, holding.version = key, self, 0
-            holding.nbytes = int(getattr(owner, "nbytes", array.nbytes))
-            if self._holdings.setdefault(key, holding) is holding:
-                self.live_bytes += holding.nbytes
-                self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+            holding.maker, holding.nbytes = maker, owner.nbytes
+            self.live_bytes += owner.nbytes
+            self.peak_bytes = max(self.peak_bytes, self.live_bytes)
         return holding
 
     def count(self, source, kind, nbytes):

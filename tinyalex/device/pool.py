@@ -4,6 +4,7 @@ Work is cut into a number of slices that depends on the problem alone, never on 
 the results come back in order. So a sum over slices has the same bits on one core and on sixty.
 """
 import contextlib
+import operator
 import os
 import threading
 from collections import deque
@@ -20,8 +21,8 @@ _threads = None
 def cut(n, work=None):
     """Cut ``range(n)`` into slices; `work` is the number of operations that one item costs.
 
-    >>> cut(10, work=1 << 18)
-    [slice(0, 2, None), slice(2, 4, None), slice(4, 6, None), slice(6, 8, None), slice(8, 10, None)]
+    >>> cut(10, work=1 << 23)
+    [slice(0, 5, None), slice(5, 10, None)]
     """
     lanes = LANES if work is None else min(LANES, max(1, int(n * work) // GRAIN))
     lanes = 1 << (min(n, lanes).bit_length() - 1) if n else 0    # 1, 2, 4 or 8: they share evenly
@@ -56,13 +57,17 @@ def run(slices, fn):
                 return [fn(s) for s in slices]
             finally:
                 _state.inside = False
-        futures = [_pool().submit(drain) for _ in range(helpers)]
+        futures = []
         try:
+            for _ in range(helpers):
+                futures.append(_pool().submit(drain))
             drain()
         finally:
-            waiting.clear()                   # after a failure nobody starts another slice
-            for future in futures:
-                future.result()
+            waiting.clear()                   # after a failure nobody starts another slice,
+            for future in futures:            # and nobody is still at one when map returns
+                future.exception()
+        for future in futures:
+            future.result()
     return results
 
 
@@ -94,7 +99,7 @@ def set_num_threads(n):
     """
     global _threads, _executor
     try:
-        count = int(n)
+        count = int(n) if isinstance(n, str) else operator.index(n)
     except (TypeError, ValueError):
         count = 0
     if count < 1:

@@ -3,7 +3,6 @@ import numpy as np
 
 from .. import functional as F
 from .. import random
-from ..graph import mode
 from ..ops.geometry import pair
 from . import init as initializers
 from .module import Module, Parameter
@@ -14,7 +13,8 @@ class _Weighted(Module):
 
     def __init__(self, shape, bias, init, bias_init, device):
         kind = type(self).__name__
-        rng = random.generator("init", kind, index=random.next_use(("init", kind)))
+        rng = random.generator("init", kind, step=random.get_state()["step"],
+                               index=random.next_use(("init", kind)))
         self.weight = Parameter((init or initializers.he)(shape, rng), device)
         self.bias = None
         if bias:
@@ -216,7 +216,7 @@ class Dropout(Module):
         self.place, self.part = place, {"units": units, "start": start}
 
     def forward(self, x):
-        place = self.place or ".".join(mode.modules)
+        place = self.place or self.path
         return F.dropout(x, self.p, self.training, None, self.scaling, place, **self.part)
 
     def describe(self):

@@ -35,6 +35,8 @@ class Parameter(Tensor):
     def place(self, device, dtype=None):
         """Move the parameter itself, gradient dropped; a leaf elsewhere is another leaf."""
         device = Device(device)
+        if device is self.device and dtype in (None, self.dtype):
+            return
         data = transfer(self.data, self.device, device, kind="weights")
         if dtype is not None:
             with device.scope():
@@ -59,14 +61,15 @@ class Module:
     2.0
     """
 
-    training, name = True, ""
+    training, path = True, ""      # path: dotted, from the outermost module that holds this one
 
     def forward(self, *inputs):
         """Compute the output; subclasses define it."""
         raise TypeError(f"{type(self).__name__} defines no forward()")
 
     def __call__(self, *inputs, **kwargs):
-        mode.modules.append(self.name)             # so that errors can say where they happened
+        here = self.path or (mode.modules[-1] if mode.modules else "")
+        mode.modules.append(here)                  # so that errors can say where they happened
         try:
             output = self.forward(*inputs, **kwargs)
         finally:
@@ -77,21 +80,27 @@ class Module:
         return output
 
     def __setattr__(self, name, value):
-        if isinstance(value, Module):
-            value.name = name
         object.__setattr__(self, name, value)
+        if isinstance(value, Module):
+            for path, module in value.named_modules(f"{self.path}.{name}" if self.path else name):
+                module.path = path
+
+    def named_children(self):
+        """Yield (name, module) for the modules directly in this one."""
+        for name, value in self.__dict__.items():
+            if isinstance(value, Module):
+                yield name, value
 
     def children(self):
         """Yield the modules directly in this one."""
-        for value in self.__dict__.values():
-            if isinstance(value, Module):
-                yield value
+        for _, child in self.named_children():
+            yield child
 
     def named_modules(self, prefix=""):
         """Yield (dotted path, module) for this module and all below it, in order of definition."""
         yield prefix, self
-        for child in self.children():
-            yield from child.named_modules(f"{prefix}.{child.name}" if prefix else child.name)
+        for name, child in self.named_children():
+            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
 
     def modules(self):
         """Yield this module and all below it."""
@@ -113,7 +122,7 @@ class Module:
             yield parameter
 
     def train(self, flag=True):
-        """Switch to training (dropout draws masks), or with False to testing. Returns the module."""
+        """Switch to training (dropout draws masks), or with False to testing; return the module."""
         for module in self.modules():
             module.training = flag
         return self
@@ -147,7 +156,7 @@ class Module:
         return self
 
     def register_forward_hook(self, hook):
-        """Call ``hook(module, inputs, output)`` after each forward; what it returns replaces output.
+        """Call ``hook(module, inputs, output)`` after each forward; its result replaces the output.
 
         Returns
         -------
@@ -202,7 +211,8 @@ class Module:
         return missing, unexpected
 
     def __repr__(self):
-        inner = [f"  ({c.name}): " + repr(c).replace("\n", "\n  ") for c in self.children()]
+        inner = [f"  ({name}): " + repr(child).replace("\n", "\n  ")
+                 for name, child in self.named_children()]
         return f"{type(self).__name__}({self.describe()}" + (
             "\n" + "\n".join(inner) + "\n)" if inner else ")")
 
@@ -245,8 +255,9 @@ class Sequential(ModuleList):
         super().__init__(modules)
 
     def forward(self, x):
-        first = next(self.parameters(), None)
-        x = as_input(x, first.device if first is not None else getattr(x, "device", "cpu:0"))
+        if not isinstance(x, Tensor) or len(mode.modules) < 2:     # deeper, nothing moves by itself
+            home = next((p.device for p in self.parameters()), getattr(x, "device", "cpu:0"))
+            x = as_input(x, home)
         for module in self.children():
             x = module(x)
         return x

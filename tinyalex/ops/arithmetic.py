@@ -1,6 +1,4 @@
 """+ - * / ** and the reductions, attached to Tensor here so that the engine knows no op."""
-import operator
-
 import numpy as np
 
 from ..tensor import Function, Tensor
@@ -15,7 +13,16 @@ def sum_to(xp, g, shape):
         return g
     extra = g.ndim - len(shape)
     axes = tuple(i for i in range(g.ndim) if i < extra or shape[i - extra] == 1 != g.shape[i])
-    return xp.sum(g, axis=axes, keepdims=True).reshape(shape)
+    return xp.sum(in_order(g), axis=axes, keepdims=True).reshape(shape)
+
+
+def in_order(a):
+    """Return `a` with the strides of C order, copied only where it lies otherwise.
+
+    NumPy adds along memory and BLAS chooses its kernel by strides: else the last bits of a sum
+    would depend on how its input lies.
+    """
+    return a.ravel().reshape(a.shape)      # ascontiguousarray keeps odd strides of an extent 1
 
 
 class Add(Function):
@@ -112,20 +119,22 @@ class Power(Function):
 
     def forward(self, x):
         self.save(x)
-        return x ** self.c
+        return (+x) ** self.c               # +x: memory that runs forward, else other bits
 
     # dy/dx = c x^(c-1)
 
     def backward(self, gy):
         (x,) = self.saved
-        return (gy * (self.c * x ** (self.c - 1)),)
+        if self.c == 0:                     # 0 also at x = 0, where x^-1 is infinite
+            return (self.xp.zeros_like(x),)
+        return (gy * (self.c * (+x) ** (self.c - 1)),)
 
 
 class Exp(Function):
     """y = e^x."""
 
     def forward(self, x):
-        y = self.xp.exp(x)
+        y = self.xp.exp(+x)                 # see Power
         self.save(y)
         return y
 
@@ -141,7 +150,7 @@ class Log(Function):
 
     def forward(self, x):
         self.save(x)
-        return self.xp.log(x)
+        return self.xp.log(+x)              # see Power
 
     # dy/dx = 1 / x
 
@@ -157,7 +166,8 @@ class Sum(Function):
         self.axis, self.keepdims = axis, keepdims
 
     def forward(self, x):
-        return self.xp.sum(x, axis=self.axis, keepdims=self.keepdims)
+        axes = _axes(self.axis, x.ndim)
+        return self.xp.sum(in_order(x), axis=axes, keepdims=self.keepdims)
 
     # dy/dx_i = 1: each summand receives the gradient of the sum
 
@@ -194,7 +204,14 @@ class Max(Function):
 
 def _axes(axis, ndim):
     axes = range(ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-    return tuple(sorted(operator.index(a) % ndim for a in axes))
+    return tuple(sorted(axis_index(a, ndim) for a in axes))
+
+
+def axis_index(axis, ndim):
+    """Return `axis` of `ndim` axes counted from the front, or teach."""
+    if not isinstance(axis, (int, np.integer)) or not -ndim <= axis < ndim:
+        raise ValueError(f"axis: got {axis!r}; expected an integer from {-ndim} to {ndim - 1}")
+    return int(axis) % ndim
 
 
 def _widen(gy, op):
@@ -235,7 +252,7 @@ def _mean(x, axis=None, keepdims=False):
 # ---- the operators ------------------------------------------------------------------------------
 
 def _is_number(value):
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
 def _operator(symbol, with_tensor, with_number):

@@ -4,6 +4,7 @@ import threading
 
 from ..tensor import Function
 from . import conv_fast
+from .arithmetic import in_order
 from .geometry import pair, refuse, sides, taps, windows
 
 
@@ -94,7 +95,7 @@ class Conv2d(Function):
 
         xp, G, (OH, OW) = self.xp, self.groups, self.out
         y = self.device.empty((len(x), len(w), OH, OW), x.dtype)
-        filters = w.reshape(G, len(w) // G, -1)                     # (G, K/G, C/G*KH*KW)
+        filters = in_order(w).reshape(G, len(w) // G, -1)           # (G, K/G, C/G*KH*KW)
 
         def some(images):
             cols = im2col(xp, x[images], self.kernel, self.stride, self.padding, self.out)
@@ -118,9 +119,9 @@ class Conv2d(Function):
         if self.device.kind == "cpu" and _choice.algorithm == "fast":
             return conv_fast.backward(self, x, w, gy)
 
-        xp, G, (OH, OW) = self.xp, self.groups, self.out
+        xp, G, (OH, OW), gy = self.xp, self.groups, self.out, in_order(gy)
         gx = self.device.empty(x.shape, x.dtype) if self.needs_grad[0] else None
-        filters = w.reshape(G, len(w) // G, -1)                     # (G, K/G, C/G*KH*KW)
+        filters = in_order(w).reshape(G, len(w) // G, -1)           # (G, K/G, C/G*KH*KW)
 
         def some(images):
             g = gy[images].reshape(-1, G, len(w) // G, OH * OW)     # (n, G, K/G, OH*OW)
@@ -145,6 +146,8 @@ class Conv2d(Function):
         if x.ndim != 4 or w.ndim != 4:
             wrong(f"needs x (N, C, H, W) and w (K, C/groups, KH, KW); got {x.ndim} and "
                   f"{w.ndim} axes")
+        if 0 in w.shape:
+            wrong(f"w of shape {w.shape} is empty")
         G = self.groups
         if not isinstance(G, int) or G < 1 or x.shape[1] % G or len(w) % G:
             wrong(f"groups={G} must divide the {x.shape[1]} channels in and {len(w)} out")

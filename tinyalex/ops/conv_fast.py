@@ -136,7 +136,8 @@ def _cutout(device, a, images, h, w):
         return inner[:, h, w]
     out = device.scratch("conv.pixels", (n, h.stop - h.start, w.stop - w.start, C), a.dtype)
     out[...] = 0
-    h0, h1, w0, w1 = max(h.start, 0), min(h.stop, H), max(w.start, 0), min(w.stop, W)
+    h0, w0 = max(h.start, 0), max(w.start, 0)
+    h1, w1 = max(min(h.stop, H), h0), max(min(w.stop, W), w0)       # nothing, where all is outside
     out[:, h0 - h.start:h1 - h.start, w0 - w.start:w1 - w.start] = inner[:, h0:h1, w0:w1]
     return out
 

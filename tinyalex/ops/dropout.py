@@ -1,6 +1,6 @@
 """Dropout: each unit is silent with probability p while training. Paper section 4.2."""
 from .. import random
-from ..tensor import Function
+from ..tensor import Function, _common_device
 
 
 class Dropout(Function):
@@ -75,7 +75,7 @@ def dropout(x, p=0.5, training=True, mask=None, scaling="inverted", place="F.dro
     Raises
     ------
     ValueError
-        If `p`, `scaling` or the shape of `mask` is wrong.
+        If `p`, `scaling`, or the dtype or shape of `mask` is wrong.
 
     Examples
     --------
@@ -86,12 +86,14 @@ def dropout(x, p=0.5, training=True, mask=None, scaling="inverted", place="F.dro
     >>> ta.functional.dropout(x, 0.5, training=False, scaling="paper").data.tolist()
     [[0.5, 1.0]]
     """
+    _common_device("dropout", (x,))
     if not isinstance(p, (int, float)) or not 0 <= p <= 1:
         raise ValueError(f"dropout: p is {p!r}; expected a probability from 0 to 1")
     if scaling not in ("inverted", "paper"):
         raise ValueError(f"dropout: scaling is {scaling!r}; expected 'inverted' or 'paper'")
-    if mask is not None and mask.shape != x.shape:
-        raise ValueError(f"dropout: mask has shape {mask.shape}; expected {x.shape}")
+    if mask is not None and (getattr(mask, "dtype", None) != bool or mask.shape != x.shape):
+        got = f"{getattr(mask, 'dtype', type(mask).__name__)} {getattr(mask, 'shape', '')}"
+        raise ValueError(f"dropout: mask is {got.strip()}; expected a boolean array {x.shape}")
     if not training:
         return Dropout(None, 1 - p)(x) if scaling == "paper" and p else x
     if mask is None and p == 0:

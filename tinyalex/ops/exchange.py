@@ -1,6 +1,6 @@
 """Crossing between devices: the differentiable copy, and the paper's exchange between towers."""
 from ..device import Device, transfer
-from ..tensor import Function, Tensor
+from ..tensor import Function, Tensor, _common_device
 from .shape import Concatenate
 
 
@@ -69,6 +69,8 @@ def exchange(parts, axis=1, to=None):
     ['cpu:0', 'cpu:1']
     """
     parts = list(parts)
+    for part in parts:
+        _common_device("exchange", (part,))
     homes = [part.device for part in parts] if to is None else [Device(to)]
     joined = {}
     for home in homes:

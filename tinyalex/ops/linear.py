@@ -1,6 +1,6 @@
 """Matrix products: the fully-connected layer and a @ b."""
 from ..tensor import Function, Tensor
-from .arithmetic import sum_to
+from .arithmetic import in_order, sum_to
 
 
 class Linear(Function):
@@ -12,6 +12,7 @@ class Linear(Function):
                              "and w (K, C): flatten maps first")
         if b is not None and b.shape != (len(w),):
             raise ValueError(f"linear: b has shape {b.shape}; expected ({len(w)},)")
+        x, w = in_order(x), in_order(w)
         self.save(x, w)
         y = self.device.empty((len(x), len(w)), x.dtype)
 
@@ -28,7 +29,7 @@ class Linear(Function):
     #   dL/db[k]   = sum over n of dL/dy[n,k]
 
     def backward(self, gy):
-        x, w = self.saved
+        (x, w), gy = self.saved, in_order(gy)
         gx = self.device.empty(x.shape, x.dtype) if self.needs_grad[0] else None
         gw = self.device.empty(w.shape, w.dtype) if self.needs_grad[1] else None
         matmul, share = self.xp.matmul, self.device.map
@@ -46,13 +47,14 @@ class MatMul(Function):
         if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
             raise ValueError(f"matmul: {a.shape} @ {b.shape} does not fit; expected (..., M, C) "
                              "@ (..., C, K): reshape a vector to one row or column")
+        a, b = in_order(a), in_order(b)
         self.save(a, b)
         return self.device.map(1, lambda _: self.xp.matmul(a, b))[0]
 
     #   dL/da = dL/dy b^T,  dL/db = a^T dL/dy
 
     def backward(self, gy):
-        a, b = self.saved
+        (a, b), gy = self.saved, in_order(gy)
 
         def both(_):
             return (self.xp.matmul(gy, b.swapaxes(-1, -2)), self.xp.matmul(a.swapaxes(-1, -2), gy))

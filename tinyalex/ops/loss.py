@@ -1,6 +1,7 @@
 """Softmax and the multinomial logistic loss. Paper section 3.5: the average over the batch of the
 log-probability of the right label is maximized."""
-from ..tensor import Function
+from ..tensor import Function, _common_device
+from .arithmetic import in_order
 
 
 class LogSoftmax(Function):
@@ -14,7 +15,7 @@ class LogSoftmax(Function):
     # dy_c/dx_j = [c = j] - p_j  with p = e^y, so  dL/dx_j = gy_j - p_j sum over c of gy_c
 
     def backward(self, gy):
-        (y,) = self.saved
+        (y,), gy = self.saved, in_order(gy)
         return (gy - self.xp.exp(y) * gy.sum(axis=-1, keepdims=True),)
 
 
@@ -45,7 +46,7 @@ class CrossEntropy(Function):
 
 def log_probabilities(xp, x):
     """Return the logarithm of the softmax along the last axis; no exponent is above 0."""
-    z = x - x.max(axis=-1, keepdims=True)
+    z = in_order(x) - x.max(axis=-1, keepdims=True)
     return z - xp.log(xp.exp(z).sum(axis=-1, keepdims=True))
 
 
@@ -75,6 +76,7 @@ def cross_entropy(logits, labels):
     >>> round(loss.item(), 4)        # ln 10
     2.3026
     """
+    _common_device("cross_entropy", (logits,))
     if logits.ndim != 2:
         raise ValueError(f"cross_entropy: logits have shape {logits.shape}; expected (N, C)")
     N, C = logits.shape

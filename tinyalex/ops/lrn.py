@@ -53,8 +53,8 @@ class LocalResponseNorm(Function):
         self.a = alpha / size if divide_alpha else alpha
 
     def forward(self, x):
-        if x.ndim != 4:
-            raise ValueError(f"local_response_norm: needs maps (N, C, H, W); got shape {x.shape}")
+        if x.ndim != 4 or len(x) == 0:
+            raise ValueError(f"local_response_norm: needs maps (N, C, H, W), N > 0; got {x.shape}")
         xp = self.xp
         self.band = band(xp, x.shape[1], self.size, x.dtype)    # (C, C)
         y, d = self.device.empty(x.shape, x.dtype), self.device.empty(x.shape, x.dtype)
@@ -102,8 +102,9 @@ class SpatialResponseNorm(Function):
         self.size, self.beta, self.k, self.a = size, beta, k, alpha / size**2
 
     def forward(self, x):
-        if x.ndim != 4:
-            raise ValueError(f"spatial_response_norm: needs maps (N, C, H, W); got {x.shape}")
+        if x.ndim != 4 or len(x) == 0:
+            raise ValueError("spatial_response_norm: needs maps (N, C, H, W), N > 0; "
+                             f"got {x.shape}")
         xp, (H, W) = self.xp, x.shape[2:]
         self.bands = band(xp, H, self.size, x.dtype), band(xp, W, self.size, x.dtype)
         y, d = self.device.empty(x.shape, x.dtype), self.device.empty(x.shape, x.dtype)

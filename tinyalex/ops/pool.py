@@ -20,6 +20,8 @@ class Pool(Function):
 
         if x.ndim != 4:
             wrong(f"needs maps (N, C, H, W); got {x.ndim} axes")
+        if len(x) == 0:
+            wrong("the batch is empty")
         out = []
         for extent, K, S, (before, after) in zip(x.shape[2:], self.kernel, self.stride,
                                                  self.padding):

@@ -2,6 +2,7 @@
 import math
 
 from ..tensor import Function, Tensor
+from .arithmetic import axis_index
 
 
 class Reshape(Function):
@@ -49,11 +50,10 @@ class GetItem(Function):
     def backward(self, gy):
         gx = self.xp.zeros(self.shapes[0], gy.dtype)
         index = self.index if isinstance(self.index, tuple) else (self.index,)
-        if any(getattr(part, "dtype", None) is not None or isinstance(part, list)
-               for part in index):
-            self.xp.add.at(gx, self.index, gy)
+        if all(part is None or isinstance(part, (int, slice, type(...))) for part in index):
+            gx[self.index] = gy                            # nothing is taken twice
         else:
-            gx[self.index] = gy
+            self.xp.add.at(gx, self.index, gy)
         return (gx,)
 
 
@@ -64,7 +64,7 @@ class Concatenate(Function):
         self.axis = axis
 
     def forward(self, *parts):
-        axis, lead = self.axis % parts[0].ndim, parts[0].shape
+        axis, lead = axis_index(self.axis, parts[0].ndim), parts[0].shape
         for part in parts[1:]:
             if part.ndim != len(lead) or any(
                     i != axis and a != b for i, (a, b) in enumerate(zip(part.shape, lead))):
@@ -118,11 +118,11 @@ def transpose(x, *axes):
     """
     if len(axes) == 1 and isinstance(axes[0], (tuple, list)):
         axes = tuple(axes[0])
-    axes = axes or tuple(reversed(range(x.ndim)))
-    if sorted(a % x.ndim for a in axes) != list(range(x.ndim)):
+    axes = tuple(axis_index(a, x.ndim) for a in axes or reversed(range(x.ndim)))
+    if sorted(axes) != list(range(x.ndim)):
         raise ValueError(f"transpose: axes {axes} are no permutation of the {x.ndim} axes of "
                          f"shape {x.shape}")
-    return Transpose(tuple(a % x.ndim for a in axes))(x)
+    return Transpose(axes)(x)
 
 
 def concatenate(tensors, axis=0):
@@ -142,7 +142,7 @@ def stack(tensors, axis=0):
     >>> ta.functional.stack([ta.Tensor([1.0, 2.0]), ta.Tensor([3.0, 4.0])]).shape
     (2, 2)
     """
-    axis %= tensors[0].ndim + 1
+    axis = axis_index(axis, tensors[0].ndim + 1)
     widened = [Reshape(t.shape[:axis] + (1,) + t.shape[axis:])(t) for t in tensors]
     return Concatenate(axis)(*widened)
 
