@@ -173,7 +173,7 @@ class _Run:
 
     def forward(self, i=None, moved=None):
         """Return the result as a host array, without a graph; `moved` stands in for input `i`."""
-        arrays = [(moved if i == j else a).copy() for j, a in enumerate(self.arrays)]
+        arrays = [np.array(moved if i == j else a, order="K") for j, a in enumerate(self.arrays)]
         with no_grad():
             y = self.apply([Tensor(a, self.device, requires_grad=True) for a in arrays])
         self.complain(not y.is_leaf, "no_grad: a graph is built all the same")

@@ -38,10 +38,11 @@ class Tanh(Function):
 
 
 class Sigmoid(Function):
-    """y = 1 / (1 + e^-x), the logistic function, by tanh so that nothing overflows."""
+    """y = 1 / (1 + e^-x), the logistic function, by e^-|x| so that nothing overflows."""
 
     def forward(self, x):
-        y = 0.5 * self.xp.tanh(0.5 * x) + 0.5
+        e = self.xp.exp(-abs(x))                       # <= 1
+        y = self.xp.where(x < 0, e, 1) / (1 + e)       # e^x / (1 + e^x) for x < 0
         self.save(y)
         return y
 

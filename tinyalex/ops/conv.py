@@ -19,6 +19,8 @@ _choice = _Choice()
 def conv_algorithm(name):
     """Context: run convolutions by ``"plain"``, the body printed below, or ``"fast"`` (default).
 
+    Backward follows the forward that it belongs to, wherever it is called.
+
     Examples
     --------
     >>> import tinyalex as ta
@@ -90,7 +92,8 @@ class Conv2d(Function):
     def forward(self, x, w, b):
         self.save(x, w)
         self.kernel, self.out = w.shape[2:], self.check(x, w, b)
-        if self.device.kind == "cpu" and _choice.algorithm == "fast":
+        self.fast = self.device.kind == "cpu" and _choice.algorithm == "fast"
+        if self.fast:
             return conv_fast.forward(self, x, w, b)
 
         xp, G, (OH, OW) = self.xp, self.groups, self.out
@@ -116,7 +119,7 @@ class Conv2d(Function):
 
     def backward(self, gy):
         x, w = self.saved
-        if self.device.kind == "cpu" and _choice.algorithm == "fast":
+        if self.fast:
             return conv_fast.backward(self, x, w, gy)
 
         xp, G, (OH, OW), gy = self.xp, self.groups, self.out, in_order(gy)

@@ -1,4 +1,6 @@
 """Dropout: each unit is silent with probability p while training. Paper section 4.2."""
+import numbers
+
 from .. import random
 from ..tensor import Function, _common_device
 
@@ -87,7 +89,7 @@ def dropout(x, p=0.5, training=True, mask=None, scaling="inverted", place="F.dro
     [[0.5, 1.0]]
     """
     _common_device("dropout", (x,))
-    if not isinstance(p, (int, float)) or not 0 <= p <= 1:
+    if not isinstance(p, numbers.Real) or not 0 <= p <= 1:
         raise ValueError(f"dropout: p is {p!r}; expected a probability from 0 to 1")
     if scaling not in ("inverted", "paper"):
         raise ValueError(f"dropout: scaling is {scaling!r}; expected 'inverted' or 'paper'")

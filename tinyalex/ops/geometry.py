@@ -1,14 +1,16 @@
 """Where windows fall: the arithmetic of strides and borders that conv and pool share."""
 import math
+import numbers
 
 
 def pair(name, value, least):
     """Return `value` as (vertical, horizontal) integers of at least `least`, or teach."""
-    both = (value, value) if isinstance(value, int) else value
+    both = (value, value) if isinstance(value, numbers.Integral) else value
     try:
         a, b = both
-        if isinstance(a, int) and isinstance(b, int) and min(a, b) >= least:
-            return a, b
+        if isinstance(a, numbers.Integral) and isinstance(b, numbers.Integral) \
+                and min(a, b) >= least:
+            return int(a), int(b)
     except (TypeError, ValueError):
         pass
     raise ValueError(f"{name}: got {value!r}; expected an integer of at least {least} "

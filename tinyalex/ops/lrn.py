@@ -1,4 +1,6 @@
 """Response normalization: neighbors inhibit each other. Paper section 3.3."""
+import numbers
+
 from ..tensor import Function
 
 
@@ -25,7 +27,7 @@ def across_channels(xp, a, band):
 
 
 def within_maps(xp, a, band_h, band_w):
-    """Return the sums over the windows around each pixel of `a` (N, C, H, W), one axis at a time."""
+    """Return the sums over the window around each pixel of `a` (N, C, H, W), axis by axis."""
     N, C, H, W = a.shape
     rows = xp.matmul(band_w.T, a.transpose(0, 2, 3, 1))       # (N, H, W, C): summed along W
     both = xp.matmul(band_h.T, rows.reshape(N, H, W * C))     # (N, H, W C): and along H
@@ -47,7 +49,7 @@ class LocalResponseNorm(Function):
     """
 
     def __init__(self, size, alpha=1e-4, beta=0.75, k=1.0, divide_alpha=True):
-        if not isinstance(size, int) or size < 1:
+        if not isinstance(size, numbers.Integral) or size < 1:
             raise ValueError(f"local_response_norm: size is {size!r}; expected an integer >= 1")
         self.size, self.beta, self.k = size, beta, k
         self.a = alpha / size if divide_alpha else alpha
@@ -71,8 +73,8 @@ class LocalResponseNorm(Function):
 
     # y_c = x_c d_c^-beta depends on x_c twice over: by itself, and through every d_j whose window
     # holds c. With dd_j/dx_c = 2 a x_c for those j:
-    #   dL/dx_c = gy_c d_c^-beta  -  2 a beta x_c  sum over j: c in window(j) of gy_j x_j d_j^-(beta+1)
-    # The sum runs over the windows that hold c, not over the window of c: the band transposed.
+    #   dL/dx_c = gy_c d_c^-beta  -  2 a beta x_c sum over j of gy_j x_j d_j^-(beta+1)
+    # The sum runs over those j whose window holds c, not over the window of c: the band transposed.
 
     def backward(self, gy):
         x, d = self.saved
@@ -97,7 +99,7 @@ class SpatialResponseNorm(Function):
     """
 
     def __init__(self, size, alpha=1e-3, beta=0.75, k=1.0):
-        if not isinstance(size, int) or size < 1:
+        if not isinstance(size, numbers.Integral) or size < 1:
             raise ValueError(f"spatial_response_norm: size is {size!r}; expected an integer >= 1")
         self.size, self.beta, self.k, self.a = size, beta, k, alpha / size**2
 

@@ -1,4 +1,4 @@
-"""NumPy's functions meet a Tensor: they would lose the gradient, so they say what to use instead."""
+"""NumPy's functions meet a Tensor: they would lose the gradient, so they say what to use."""
 import numpy as np
 
 from ..tensor import Tensor
