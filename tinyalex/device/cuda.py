@@ -40,6 +40,13 @@ def device_count():
         return 0
 
 
+def describe(index):
+    """Return the name, memory and compute capability of a GPU in words."""
+    card = _cupy().cuda.runtime.getDeviceProperties(index)
+    return (f"{card['name'].decode()}, {card['totalGlobalMem'] / 2**30:.1f} GiB, "
+            f"compute capability {card['major']}.{card['minor']}")
+
+
 class CudaDevice(Device):
     """A graphics card (or an alias of one) and its one compute stream."""
 

@@ -10,7 +10,7 @@ import threading
 from collections import deque
 
 LANES = 8         # at most so many slices: enough to balance a laptop's cores
-GRAIN = 1 << 25   # operations below which handing a slice to a thread costs more than it saves
+GRAIN = 1 << 24   # operations below which handing a slice to a thread costs more than it saves
 
 _state = threading.local()   # .inside: this thread is already running a slice
 _lock = threading.Lock()

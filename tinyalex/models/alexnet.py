@@ -4,6 +4,7 @@ The two towers are always there in the code. On one device they share it; on two
 copied at the four exchange points, and nowhere else.
 """
 from dataclasses import dataclass
+from numbers import Integral
 
 from .. import functional as F
 from .. import nn
@@ -109,7 +110,7 @@ class AlexNet(nn.Module):
     """
 
     def __init__(self, variant, shape, num_classes, image_size, devices, dropout, start):
-        if not isinstance(num_classes, int) or num_classes < 2:
+        if not isinstance(num_classes, Integral) or num_classes < 2:
             raise ValueError(f"num_classes: got {num_classes!r}; expected an integer >= 2")
         if isinstance(devices, (str, Device)):
             devices = (devices,)
@@ -118,7 +119,7 @@ class AlexNet(nn.Module):
             raise ValueError(f"devices: got {len(devices)}; the net has two towers, so name one "
                              "device or two")
         last_side(image_size, shape)             # teach before anything large is made
-        self.variant, self.image_size, self.num_classes = variant, image_size, num_classes
+        self.variant, self.image_size, self.num_classes = variant, int(image_size), int(num_classes)
         self.towers = nn.ModuleList([
             Tower(t, shape, variant, image_size, dropout, start, device)
             for t, device in enumerate((devices[0], devices[-1]))])
@@ -148,7 +149,7 @@ class AlexNet(nn.Module):
 
 def last_side(image_size, shape):
     """Return the side of pool5's maps, or say that the picture is too small."""
-    if not isinstance(image_size, int) or image_size < 1:
+    if not isinstance(image_size, Integral) or image_size < 1:
         raise ValueError(f"image_size: got {image_size!r}; expected a positive integer")
     kernel, stride = shape.conv1
     side = windows(image_size, kernel, stride, 0, 0, ceil_mode=True)   # 55

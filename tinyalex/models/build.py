@@ -14,7 +14,7 @@ RECIPES = {
     ("alexnet", "source2012"): Recipe(
         "alexnet", "source2012", resize=256, plateau=5, bias_lr=0.02, color_noise=0.1,
         color_reading="source", central_mean=True),
-    # found by experiment: enough for shapes in a thousand steps (models.mini says why not N(0, 0.01))
+    # found by experiment: enough for shapes in a thousand steps; models.mini tells of the start
     ("mini", "paper"): Recipe("mini", image_size=67, input_scale=64.0, batch_size=64, epochs=8,
                               lr=0.02, milestones=(0.7, 0.9), dropout=0.2),
     ("mini", "source2012"): Recipe("mini", "source2012", image_size=67, input_scale=64.0,
@@ -65,14 +65,14 @@ def build(name, num_classes, variant="paper", devices=("cpu:0",), image_size=Non
         raise ValueError(f"model: got {name!r}; choose one of {', '.join(NAMES)}")
     devices = (devices,) if isinstance(devices, (str, Device)) else tuple(devices)
     if name in ("80sec", "18pct"):
-        if variant != "paper" or len(devices) != 1 or image_size not in (None, 32):
-            raise ValueError(f"model {name}: it has one tower, no variants and pictures of 32; got "
-                             f"{len(devices)} device(s), variant {variant!r}, "
-                             f"image_size {image_size}")
+        if variant != "paper" or len(devices) != 1 or image_size not in (None, 32) or dropout:
+            raise ValueError(f"model {name}: it has one tower, no variants, no dropout and "
+                             f"pictures of 32; got {len(devices)} device(s), variant {variant!r}, "
+                             f"dropout {dropout}, image_size {image_size}")
         make = {"80sec": cifar.quick_80sec, "18pct": cifar.rnorm_18pct}[name]
         return make(num_classes, devices[0]), RECIPES[name, "paper"]
     recipe = RECIPES[name, find(variant).name]
-    recipe = replace(recipe, image_size=image_size or recipe.image_size,
+    recipe = replace(recipe, image_size=recipe.image_size if image_size is None else image_size,
                      dropout=recipe.dropout if dropout is None else dropout)
     net = {"alexnet": alexnet, "mini": mini}[name](
         variant=variant, num_classes=num_classes, devices=devices,

@@ -1,0 +1,272 @@
+"""The training loop, to be read from top to bottom.
+
+A run is a fixed number of steps, never a clock. Everything drawn at random is a function of
+(seed, step, place), so a run that was stopped and resumed ends with the same bits as one that was
+not. Paper section 5: batches of 128, momentum 0.9, decay 0.0005, and the learning rate divided by
+ten when the validation error stops improving.
+"""
+import contextlib
+import math
+import time
+import warnings
+
+from .. import functional as F
+from .. import optim, random
+from ..data import Loader, statistics
+from ..tensor import Tensor
+from . import pictures, restore
+from .checkpoint import CheckpointError, NotFinite, pointed, save
+from .disk import reason
+from .evaluate import Tally, measure
+from .progress import Progress, Stop, StuckWatch
+from .rundir import RunNote
+
+REDRAW_SECONDS = 60       # curves.png is drawn anew while a long run goes on
+
+
+class Diverged(RuntimeError):
+    """The loss became NaN or infinite; the message says when, and what was saved before."""
+
+
+class Trainer:
+    """One run: a net, a recipe and pictures in; a log, pictures and checkpoints out.
+
+    Parameters
+    ----------
+    net : Module
+        Takes (N, 3, S, S), gives (N, classes).
+    recipe : Recipe
+        Batch size, learning rates, schedule, epochs and the preparation of the pictures.
+    train, val : Dataset
+    run : RunFolder
+        Closed when :meth:`fit` returns.
+    options : dict
+        Kept in the checkpoints, for whoever resumes: what JSON can hold.
+    steps : int, optional
+        The run's length, where it is not the recipe's epochs.
+    workers : int
+        Threads that prepare pictures.
+    print_freq, save_freq : int
+        Steps between two rows of the log, and between two checkpoints; each epoch ends with one
+        besides, and 0 stands for no others.
+    resume : (arrays, meta), optional
+        A checkpoint to go on from, as `restore.read` gives it.
+
+    Attributes
+    ----------
+    step, steps : int
+        Done so far, and to do in all.
+    score : Score or None
+        The last validation's.
+    best : float or None
+        The lowest top-1 error so far, in percent.
+
+    Raises
+    ------
+    CheckpointError
+        The checkpoint does not belong to this net or to these pictures.
+
+    Notes
+    -----
+    The seed is the global one: call :func:`tinyalex.manual_seed` before the net is built.
+    """
+
+    def __init__(self, net, recipe, train, val, run, options=None, *, steps=None, workers=2,
+                 print_freq=50, save_freq=0, resume=None):
+        self.net, self.recipe, self.run, self.options = net, recipe, run, options or {}
+        self.train, self.val = train, val
+        self.print_freq, self.save_freq = print_freq, save_freq
+        seed = random.get_state()["seed"]
+        self.statistics = restore.statistics(resume[0]) if resume else statistics(train, seed)
+        self.augment = restore.augment(recipe, self.statistics)
+        self.loader = Loader(train, recipe.batch_size, self.augment, seed, workers=workers)
+        self.val_loader = Loader(val, recipe.batch_size, self.augment, seed, shuffle=False,
+                                 workers=workers, mode="center")
+        self.epoch_steps = len(self.loader)
+        self.steps = steps or recipe.epochs * self.epoch_steps
+        self.optimizer = optim.SGD(net.parameters(), recipe.lr, recipe.momentum,
+                                   recipe.weight_decay, recipe.bias_lr)
+        self.schedule = self._schedule()
+        self.step, self.validated, self.score, self.best = 0, 0, None, None
+        self.saved_step, self.tally, self.skipped = None, Tally(), set()
+        if resume:
+            restore.go_on(self, *resume)
+        self.stuck = StuckWatch(train.labels, len(train.classes), self.step)
+
+    # ---- the loop
+
+    def fit(self):
+        """Train until all steps are done, or until Ctrl-C.
+
+        Returns
+        -------
+        Score or None
+            The last validation's. None after Ctrl-C or SIGTERM: all is saved, and a Trainer
+            made with `resume` goes on to the same bits.
+
+        Raises
+        ------
+        Diverged
+            The loss is no longer finite; the last checkpoint is from before that.
+        CheckpointError
+            The last checkpoint could not be written. (Earlier failures only warn.)
+        """
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.run)
+            self.progress = stack.enter_context(Progress(self.steps, self.step))
+            self.stop = stack.enter_context(Stop())
+            self.drawn = time.perf_counter()
+            self._start_clock()
+            self._validate_if_due()                   # Ctrl-C may have come in the middle of it
+            for batch in stack.enter_context(contextlib.closing(self._batches())):
+                self._train_on(batch)
+                if self._is_time(self.print_freq):
+                    self._log_training()
+                validated = self._validate_if_due()   # which saves, too
+                if self.stop.asked:
+                    break
+                if self._is_time(self.save_freq) and not validated:
+                    self._save()
+            finished = self.validated == self.steps
+            self._save(must=True)
+            self._draw(finished)
+            return self.score if finished else None
+
+    def _batches(self):
+        while self.step < self.steps:
+            epoch, start = divmod(self.step, self.epoch_steps)
+            with contextlib.closing(self.loader.batches(epoch, start)) as batches:
+                for batch in batches:
+                    yield batch
+                    if self.step == self.steps:
+                        return
+
+    def _train_on(self, batch):
+        self._note_skipped(batch)
+        if len(batch.labels):                         # none where every picture of it is broken
+            logits = self.net(Tensor(batch.images))                   # (N, classes)
+            loss = F.cross_entropy(logits, batch.labels)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            value = loss.item()                       # waits for a GPU: once a step is enough
+            self._must_be_finite(value, f"in step {self.step + 1:,}")
+            self.tally.add(value, logits.detach().numpy(), batch.labels)
+            self.seen += len(batch.labels)
+        self.step += 1
+        if not self.recipe.plateau:
+            self.schedule.step()
+        self.progress.step(self._line())
+
+    def _validate_if_due(self):
+        if self.step == self.validated or not self._is_time(0):
+            return False
+        try:
+            score = measure(self.net, self._until_stopped(self.val_loader.batches(0)))
+        except KeyboardInterrupt:                     # whoever resumes begins with it
+            return False
+        self._must_be_finite(score.loss, f"in the validation after step {self.step:,}")
+        self.score, self.validated = score, self.step
+        is_best = self.best is None or score.top1 < self.best
+        self.best = score.top1 if is_best else self.best
+        self.run.log({"kind": "val", **self._place(), **score.row()})
+        self.progress.say(f"epoch {self.step / self.epoch_steps:.3g}, step {self.step:,}: "
+                          f"loss {score.loss:.3f}, {score}")
+        if self.recipe.plateau and self.schedule.step(score.top1):
+            self.progress.say(f"no better for {self.recipe.plateau} epochs: learning rate "
+                              f"{self.optimizer.lr:g} from here")
+        self._save(is_best)
+        if time.perf_counter() - self.drawn > REDRAW_SECONDS:
+            self._draw()
+        self._start_clock()
+        return True
+
+    def _until_stopped(self, batches):
+        with contextlib.closing(batches):
+            for batch in batches:
+                if self.stop.asked:
+                    raise KeyboardInterrupt
+                self._note_skipped(batch)
+                yield batch
+
+    def _is_time(self, freq):
+        """Whether a multiple of `freq` steps is done, or an epoch, or everything."""
+        return (self.step % self.epoch_steps == 0 or self.step == self.steps
+                or freq > 0 and self.step % freq == 0)
+
+    def _schedule(self):
+        if self.recipe.plateau:
+            return optim.lr_scheduler.ReduceLROnPlateau(self.optimizer,
+                                                        patience=self.recipe.plateau)
+        marks = [round(share * self.steps) for share in self.recipe.milestones]
+        return optim.lr_scheduler.MultiStepLR(self.optimizer, marks)
+
+    # ---- what is said and written
+
+    def _place(self):
+        return {"step": self.step, "epoch": round(self.step / self.epoch_steps, 4),
+                "lr": self.optimizer.lr}
+
+    def _start_clock(self):
+        self.seen, self.clock = 0, time.perf_counter()
+
+    def _images_per_s(self):
+        return self.seen / max(time.perf_counter() - self.clock, 1e-9)
+
+    def _line(self):
+        if not self.tally:
+            return "no picture yet"
+        mean = self.tally.score()
+        return (f"{self._images_per_s():,.0f} images/s, loss {mean.loss:.3f}, "
+                f"errors {mean.top1:.1f}/{mean.top5:.1f} %")
+
+    def _log_training(self):
+        if self.tally:
+            mean = self.tally.score()
+            self.run.log({"kind": "train", **self._place(), **mean.row(),
+                          "images_per_s": round(self._images_per_s(), 1)})
+            self.progress.row(self._line())
+            self.stuck.look(self.step, mean.loss, self.optimizer.lr)
+        self.tally = Tally()
+        self._start_clock()
+
+    def _note_skipped(self, batch):
+        for line in batch.skipped:
+            if line not in self.skipped and len(self.skipped) < 5:
+                self.progress.say(f"left out: {line}")
+            self.skipped.add(line)
+
+    def _must_be_finite(self, loss, where):
+        if not math.isfinite(loss):
+            self._diverged(f"the loss became {loss} {where}")
+
+    def _diverged(self, what):
+        raise Diverged(f"{what}; {self._last_checkpoint()}")
+
+    def _last_checkpoint(self):
+        path = pointed(self.run.checkpoints)
+        return f"the last good checkpoint is {path}" if path else "there is no checkpoint yet"
+
+    def _save(self, best=False, must=False):
+        if self.saved_step == self.step:
+            return
+        try:
+            save(self.run.checkpoints, *restore.state_of(self), best=best)
+            self.saved_step = self.step
+        except NotFinite as error:
+            self._diverged(f"after step {self.step:,} {error}")
+        except CheckpointError as error:
+            if must:
+                raise
+            warnings.warn(f"{error}; training goes on; {self._last_checkpoint()}", RunNote,
+                          stacklevel=2)
+
+    def _draw(self, everything=False):
+        try:
+            pictures.draw_curves(self.run, len(self.train.classes))
+            if everything:
+                pictures.draw_filters(self.run, self.net)
+                pictures.draw_predictions(self.run, self.net, self.val, self.augment)
+        except OSError as error:
+            warnings.warn(f"could not draw: {reason(error)}", RunNote, stacklevel=2)
+        self.drawn = time.perf_counter()
