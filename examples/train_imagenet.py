@@ -36,10 +36,17 @@ def parse(argv):
     add("--batch-size", type=whole, metavar="N")
     add("--lr", type=rate, help="learning rate; with --resume, from there on")
     add("--bias-lr", type=rate, metavar="LR", help="that of the biases, where it differs")
+    add("--lr-epochs", type=console.epochs, metavar="E,E", help="epochs after which the rate falls "
+        "to a tenth, or never; instead of the recipe's schedule")
     add("--momentum", type=number(least=0))
     add("--weight-decay", type=number(least=0), metavar="DECAY")
     add("--dropout", type=number(least=0, below=1), metavar="P",
         help="probability of silence in fc6, fc7")
+    add("--init", choices=("variant", "he"), help="how alexnet's weights start: as the variant has "
+        "it, or at N(0, sqrt(2 / fan-in)), which wants --input-scale 64")
+    add("--input-scale", type=rate, metavar="S", help="pixels minus the mean are divided by it")
+    add("--no-augment", dest="augment", action="store_const", const=False,
+        help="centers only: no random crops, no mirror, no color noise")
     add("--epochs", type=whole)
     add("--max-steps", type=whole, metavar="N", help="the run's length, instead of --epochs")
     add("--image-size", type=whole, metavar="PIXELS", help="side of the net's input")

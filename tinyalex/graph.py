@@ -34,12 +34,26 @@ def _switched(name, value):
 
 
 def no_grad():
-    """Context or decorator: the ops inside build no graph."""
+    """Context or decorator: the ops inside build no graph.
+
+    >>> import tinyalex as ta
+    >>> x = ta.Tensor([2.0], requires_grad=True)
+    >>> with ta.no_grad():
+    ...     (x * x).requires_grad
+    False
+    """
     return _switched("recording", False)
 
 
 def enable_grad():
-    """Context or decorator: the ops inside build a graph, also within ``no_grad()``."""
+    """Context or decorator: the ops inside build a graph, also within ``no_grad()``.
+
+    >>> import tinyalex as ta
+    >>> x = ta.Tensor([2.0], requires_grad=True)
+    >>> with ta.no_grad(), ta.enable_grad():
+    ...     (x * x).requires_grad
+    True
+    """
     return _switched("recording", True)
 
 
@@ -47,6 +61,12 @@ def detect_anomaly():
     """Context: raise FloatingPointError naming the op and module of the first NaN or infinity.
 
     Every forward and backward result inside is read once more, so it is not free.
+
+    >>> import numpy as np, tinyalex as ta
+    >>> with ta.detect_anomaly(), np.errstate(divide="ignore"):
+    ...     ta.Tensor([0.0]).log()
+    Traceback (most recent call last):
+    FloatingPointError: detect_anomaly: forward of Log gave NaN or infinity
     """
     return _switched("anomaly", True)
 

@@ -93,7 +93,8 @@ def bits(purpose, name, rows, units, *, use=0, first_row=0):
     """Return 32 random bits for each unit of each row: a uint32 array (rows, units).
 
     Word ``i`` of a place is half ``i % 2`` (low half first) of output ``(i // 2) % 4`` of block
-    ``i // 8`` with ``i = row * units + unit``, so any machine can draw just its own rows.
+    ``i // 8`` with ``i = row * units + unit``, so any machine can draw just its own rows. Block b
+    is Philox4x64-10 of the counter (b + 1, 0, use, step): NumPy counts on before it computes.
 
     Parameters
     ----------

@@ -95,8 +95,7 @@ class Function:
             if not isinstance(gxs, (tuple, list)):
                 raise TypeError(f"{self}.backward returned {type(gxs).__name__}; expected a tuple "
                                 "of one gradient (or None) per input")
-            asarray = self.xp.asarray          # NumPy's reductions return scalars, not 0-d arrays
-            gxs = [None if gx is None else asarray(gx) for gx in gxs]
+            gxs = [g if g is None else self.xp.asarray(g) for g in gxs]   # NumPy's sums are numbers
         if mode.anomaly:
             self._check_finite("backward", self.device, gxs)
         got = [shape if gx is None else gx.shape for gx, shape in zip(gxs, self.shapes)]
@@ -163,6 +162,7 @@ class Tensor:
         The values: a NumPy array, or a CuPy array on a GPU.
     grad : array or None
         A plain array on the same device; of leaves, and of others after ``retain_grad()``.
+    shape, dtype, ndim, size, device, requires_grad, is_leaf : as PyTorch's
 
     Raises
     ------

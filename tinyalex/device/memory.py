@@ -87,6 +87,7 @@ class Scratch(threading.local):
         self._buffers = {}
 
     def take(self, name, shape, dtype, allocate):
+        """Return this thread's array `name`, made by ``allocate(size, dtype)`` if need be."""
         size = 1
         for extent in shape:
             size *= extent

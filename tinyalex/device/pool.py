@@ -21,8 +21,8 @@ _threads = None
 def cut(n, work=None):
     """Cut ``range(n)`` into slices; `work` is the number of operations that one item costs.
 
-    >>> cut(10, work=1 << 23)
-    [slice(0, 5, None), slice(5, 10, None)]
+    >>> cut(3), cut(3, work=1)
+    ([slice(0, 1, None), slice(1, 3, None)], [slice(0, 3, None)])
     """
     lanes = LANES if work is None else min(LANES, max(1, int(n * work) // GRAIN))
     lanes = 1 << (min(n, lanes).bit_length() - 1) if n else 0    # 1, 2, 4 or 8: they share evenly
@@ -72,7 +72,12 @@ def run(slices, fn):
 
 
 def get_num_threads():
-    """Return the number of threads that share the work of one CPU op."""
+    """Return the number of threads that share the work of one CPU op.
+
+    >>> import tinyalex as ta
+    >>> ta.get_num_threads() >= 1
+    True
+    """
     if _threads is None:
         set_num_threads(os.environ.get("TINYALEX_THREADS") or _cores())
     return _threads

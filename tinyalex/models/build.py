@@ -29,7 +29,8 @@ RECIPES = {
 NAMES = ("alexnet", "mini", "80sec", "18pct")
 
 
-def build(name, num_classes, variant="paper", devices=("cpu:0",), image_size=None, dropout=None):
+def build(name, num_classes, variant="paper", devices=("cpu:0",), image_size=None, dropout=None,
+          init="variant"):
     """Build a net and return it with its recipe.
 
     Parameters
@@ -43,6 +44,8 @@ def build(name, num_classes, variant="paper", devices=("cpu:0",), image_size=Non
         The recipe's where None.
     dropout : float, optional
         The recipe's where None.
+    init : {"variant", "he"}
+        Of alexnet: how its weights start.
 
     Returns
     -------
@@ -65,16 +68,21 @@ def build(name, num_classes, variant="paper", devices=("cpu:0",), image_size=Non
         raise ValueError(f"model: got {name!r}; choose one of {', '.join(NAMES)}")
     devices = (devices,) if isinstance(devices, (str, Device)) else tuple(devices)
     if name in ("80sec", "18pct"):
-        if variant != "paper" or len(devices) != 1 or image_size not in (None, 32) or dropout:
-            raise ValueError(f"model {name}: it has one tower, no variants, no dropout and "
-                             f"pictures of 32; got {len(devices)} device(s), variant {variant!r}, "
-                             f"dropout {dropout}, image_size {image_size}")
+        if variant != "paper" or len(devices) != 1 or image_size not in (None, 32) or dropout \
+                or init != "variant":
+            raise ValueError(f"model {name}: it has one tower, one start, no variants, no dropout "
+                             f"and pictures of 32; got {len(devices)} device(s), variant "
+                             f"{variant!r}, dropout {dropout}, image_size {image_size}, "
+                             f"init {init!r}")
         make = {"80sec": cifar.quick_80sec, "18pct": cifar.rnorm_18pct}[name]
         return make(num_classes, devices[0]), RECIPES[name, "paper"]
+    if name == "mini" and init != "variant":
+        raise ValueError(f"init: got {init!r}; mini has one start, 'variant'")
+    start = {"init": init} if name == "alexnet" else {}
     recipe = RECIPES[name, find(variant).name]
     recipe = replace(recipe, image_size=recipe.image_size if image_size is None else image_size,
-                     dropout=recipe.dropout if dropout is None else dropout)
+                     dropout=recipe.dropout if dropout is None else dropout, init=init)
     net = {"alexnet": alexnet, "mini": mini}[name](
         variant=variant, num_classes=num_classes, devices=devices,
-        image_size=recipe.image_size, dropout=recipe.dropout)
+        image_size=recipe.image_size, dropout=recipe.dropout, **start)
     return net, recipe

@@ -24,7 +24,11 @@ class Recipe:
         Shares of the run after which the rate falls to a tenth; empty where `plateau` rules.
     plateau : int or None
         Epochs without improvement of the validation error after which the rate falls to a tenth.
+    lr_epochs : tuple of float or None
+        Epochs after which the rate falls to a tenth, instead of both; () for never.
     dropout : float
+    init : {"variant", "he"}
+        How weights and biases start: see models.alexnet.
     augment : bool
         Whether training crops at random and mirrors; else it sees centers.
     color_noise : float
@@ -48,7 +52,9 @@ class Recipe:
     weight_decay: float = 5e-4
     milestones: tuple = ()
     plateau: int | None = None
+    lr_epochs: tuple | None = None
     dropout: float = 0.5
+    init: str = "variant"
     augment: bool = True
     color_noise: float = 0.0
     color_reading: str = "paper"
@@ -56,7 +62,8 @@ class Recipe:
 
     def to_dict(self):
         """Return the settings as plain values, for JSON."""
-        return asdict(self) | {"milestones": list(self.milestones)}
+        return {name: list(value) if isinstance(value, tuple) else value
+                for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, settings):
@@ -68,4 +75,5 @@ class Recipe:
         unknown = set(settings) - {f.name for f in fields(cls)}
         if unknown:
             raise ValueError(f"recipe: unknown settings {sorted(unknown)}")
-        return cls(**settings | {"milestones": tuple(settings.get("milestones", ()))})
+        return cls(**{name: tuple(value) if isinstance(value, list) else value
+                      for name, value in settings.items()})

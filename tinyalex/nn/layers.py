@@ -160,7 +160,12 @@ class SpatialResponseNorm(Module):
 
 
 class ReLU(Module):
-    """max(x, 0). Paper section 3.1."""
+    """max(x, 0). Paper section 3.1.
+
+    >>> import tinyalex as ta
+    >>> ta.nn.ReLU()(ta.Tensor([-1.0, 2.0])).data.tolist()
+    [0.0, 2.0]
+    """
 
     def __init__(self, inplace=False):
         self.inplace = inplace
@@ -170,21 +175,36 @@ class ReLU(Module):
 
 
 class Tanh(Module):
-    """The hyperbolic tangent."""
+    """The hyperbolic tangent.
+
+    >>> import tinyalex as ta
+    >>> ta.nn.Tanh()(ta.Tensor([0.0])).item()
+    0.0
+    """
 
     def forward(self, x):
         return F.tanh(x)
 
 
 class Sigmoid(Module):
-    """The logistic function."""
+    """The logistic function.
+
+    >>> import tinyalex as ta
+    >>> ta.nn.Sigmoid()(ta.Tensor([0.0])).item()
+    0.5
+    """
 
     def forward(self, x):
         return F.sigmoid(x)
 
 
 class Flatten(Module):
-    """(N, C, H, W) to (N, C * H * W), in that order."""
+    """(N, C, H, W) to (N, C * H * W), in that order.
+
+    >>> import numpy as np, tinyalex as ta
+    >>> ta.nn.Flatten()(ta.Tensor(np.ones((2, 3, 4, 5), np.float32))).shape
+    (2, 60)
+    """
 
     def forward(self, x):
         return F.flatten(x)
@@ -224,7 +244,12 @@ class Dropout(Module):
 
 
 class CrossEntropyLoss(Module):
-    """Mean softmax cross-entropy: :func:`tinyalex.functional.cross_entropy`."""
+    """Mean softmax cross-entropy: :func:`tinyalex.functional.cross_entropy`.
+
+    >>> import numpy as np, tinyalex as ta
+    >>> round(ta.nn.CrossEntropyLoss()(ta.Tensor([[0.0, 0.0]]), np.array([1])).item(), 6)
+    0.693147
+    """
 
     def forward(self, logits, labels):
         return F.cross_entropy(logits, labels)

@@ -274,6 +274,13 @@ def as_input(images, device):
     Returns
     -------
     Tensor; the copy, where there is one, is booked under the kind "input".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinyalex import nn
+    >>> nn.as_input(np.zeros((1, 3, 2, 2), np.float32), "cpu:1").device
+    Device('cpu:1')
     """
     if not isinstance(images, Tensor):
         images = Tensor(images)

@@ -68,6 +68,16 @@ def number(kind=float, least=None, above=None, below=None):
     return parse
 
 
+def epochs(text):
+    """Read a list of epochs for argparse; "never" is an empty one.
+
+    >>> epochs("20,45"), epochs("never")
+    ((20.0, 45.0), ())
+    """
+    one = number(above=0)
+    return () if text == "never" else tuple(one(part) for part in text.split(","))
+
+
 def add_device_flags(parser):
     """Add --backend, --gpus and --tf32, as :func:`choose_devices` reads them."""
     parser.add_argument("--backend", choices=("auto", "numpy", "cupy"),

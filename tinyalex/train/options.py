@@ -16,8 +16,9 @@ RUNS = "runs"
 DEFAULTS = {"data": "shapes", "model": "mini", "variant": "paper", "seed": 0, "workers": 2,
             "print_freq": 50, "save_freq": 0}
 RECIPE = ("image_size", "batch_size", "lr", "bias_lr", "momentum", "weight_decay", "dropout",
-          "epochs")
-FIXED = ("model", "variant", "image_size", "batch_size", "seed")      # as long as a run goes on
+          "epochs", "init", "input_scale", "augment", "lr_epochs")
+# what cannot change as long as a run goes on
+FIXED = ("model", "variant", "image_size", "batch_size", "seed", "init", "input_scale")
 ONCE = ("resume", "output_dir", "dry_run", "test_only", "ten_crop", "average", "init_from")
 
 
@@ -110,7 +111,7 @@ def build(recipe, classes, devices):
     """Build the net of a recipe; what does not go together is a Mistake."""
     try:
         return models.build(recipe.name, classes, recipe.variant, devices, recipe.image_size,
-                            recipe.dropout)[0]
+                            recipe.dropout, recipe.init)[0]
     except ValueError as error:
         raise Mistake(error) from None
 
@@ -124,8 +125,10 @@ def _fill(args, values):
 
 
 def _changed(recipe, args, names):
-    return dataclasses.replace(recipe, **{name: getattr(args, name) for name in names
-                                          if getattr(args, name) is not None})
+    changes = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if "lr_epochs" in changes:
+        changes["plateau"] = None            # a list of epochs takes the place of watching
+    return dataclasses.replace(recipe, **changes)
 
 
 def _run_name(args):

@@ -99,7 +99,7 @@ def open_net(path, devices=("cpu:0",)):
         recipe = recipe_of(path, meta)
         classes = tuple(meta["classes"])
         net, _ = models.build(recipe.name, len(classes), recipe.variant, devices,
-                              recipe.image_size, recipe.dropout)
+                              recipe.image_size, recipe.dropout, recipe.init)
         net.load_state_dict(part(arrays, "model"))
         found = statistics(arrays)
         return Saved(path, net, recipe, classes,

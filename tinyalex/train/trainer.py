@@ -198,7 +198,9 @@ class Trainer:
         if self.recipe.plateau:
             return optim.lr_scheduler.ReduceLROnPlateau(self.optimizer,
                                                         patience=self.recipe.plateau)
-        marks = [round(share * self.steps) for share in self.recipe.milestones]
+        marks = ([round(share * self.steps) for share in self.recipe.milestones]
+                 if self.recipe.lr_epochs is None
+                 else [round(epoch * self.epoch_steps) for epoch in self.recipe.lr_epochs])
         return optim.lr_scheduler.MultiStepLR(self.optimizer, marks)
 
     # ---- what is said and written

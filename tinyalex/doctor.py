@@ -1,0 +1,248 @@
+"""What is installed, what this machine can do, what is wrong, and how to mend it.
+
+::
+
+    python -m tinyalex.doctor            (--quick leaves the measurement out)
+
+The exit code is 1 where something that is installed does not work, else 0. Nothing is changed.
+"""
+import argparse
+import ctypes
+import importlib
+import importlib.metadata
+import os
+import platform
+import re
+import sys
+import time
+import warnings
+
+import numpy as np
+
+from . import __version__
+from .device import Device, cuda, get_num_threads
+
+DEPENDENCIES = {"numpy": "numpy", "pillow": "PIL", "matplotlib": "matplotlib", "tqdm": "tqdm",
+                "safetensors": "safetensors", "threadpoolctl": "threadpoolctl"}
+TRAINING_GFLOP = 4.136       # per picture, AlexNet forward and backward
+
+
+def main(argv=None):
+    """Print the report; return the exit code.
+
+    Parameters
+    ----------
+    argv : list of str, optional
+        Arguments; those of the command line where None.
+    """
+    parser = argparse.ArgumentParser(prog="tinyalex-doctor", description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="do not measure matrix products")
+    quick = parser.parse_args(argv).quick
+    findings = []                             # (is it broken?, what, how to mend it)
+    print(f"tinyalex {__version__}")
+    for title, section in (("software", software), ("machine", machine), ("devices", devices)):
+        print(f"\n{title}")
+        for name, text in section(findings, quick):
+            print(f"  {name:<13}  {text}")
+    print("\nverdict")
+    if not any(broken for broken, _, _ in findings):
+        print("  Everything that is installed works.")
+    for broken, what, fix in findings:
+        print(f"  {'!' if broken else '-'} {what}\n      {fix}")
+    return int(any(broken for broken, _, _ in findings))
+
+
+# ---- software ------------------------------------------------------------------------------------
+
+def software(findings, quick):
+    """Return rows (name, version), and note what is missing or cannot be imported."""
+    rows = [("python", f"{platform.python_version()} ({platform.python_implementation()}, "
+                       f"{platform.system()} {platform.machine()})")]
+    missing = []
+    for name, module in DEPENDENCIES.items():
+        error = _import(module)
+        if error is None:
+            rows.append((name, _version(name, module)))
+        elif isinstance(error, ModuleNotFoundError) and error.name == module:
+            rows.append((name, "missing"))
+            missing.append(name)
+        else:
+            rows.append((name, f"{_version(name, module)}, cannot be imported"))
+            findings.append((True, f"{name} cannot be imported: {_line(error)}",
+                             f"pip install --force-reinstall {name}"))
+    if missing:
+        findings.append((False, f"missing: {', '.join(missing)}",
+                         f"pip install {' '.join(missing)}"))
+    names = cupy_distributions()
+    installed = ", ".join(f"{name} {version}" for name, version in names.items())
+    return rows + [("cupy", installed or "not installed")]
+
+
+def cupy_distributions():
+    """Return the installed packages that all provide the module cupy, as {name: version}."""
+    found = {}
+    for distribution in importlib.metadata.distributions():
+        name = (distribution.metadata["Name"] or "").lower()
+        if re.fullmatch(r"cupy(-cuda\d+x?|-rocm[\d-]+)?", name):
+            found[name] = distribution.version
+    return found
+
+
+def _import(module):
+    """Import a module; return the error, or None."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            importlib.import_module(module)
+    except Exception as error:                # an extension module may fail in any way
+        return error
+
+
+def _version(name, module):
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return str(getattr(sys.modules.get(module), "__version__", "of unknown version"))
+
+
+def _line(error):
+    """Return an error's type and first line, short enough for one line of the report."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"[:160]
+
+
+# ---- machine -------------------------------------------------------------------------------------
+
+def machine(findings, quick):
+    """Return rows on cores, memory, threads, BLAS and the speed of a matrix product."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    setting = os.environ.get("TINYALEX_THREADS")
+    try:
+        threads = f"{get_num_threads()}"
+    except ValueError as error:
+        threads, quick = "none", True
+        findings.append((True, str(error), "unset TINYALEX_THREADS, or give a number of cores"))
+    a = np.ones((64, 64), np.float32)
+    if not (a @ a == 64).all():
+        findings.append((True, "NumPy's matrix product is wrong",
+                         "pip install --force-reinstall numpy"))
+    rows = [("cores", f"{usable} usable of {os.cpu_count()}"), ("memory", _memory()),
+            ("threads", f"{threads} (TINYALEX_THREADS{'=' + setting if setting else ' not set'})"),
+            ("BLAS", _blas())]
+    if not quick and _import("threadpoolctl") is None:       # without it no op can run
+        speed = sgemm()
+        rows.append(("float32", f"{speed:.0f} GFLOP/s in matrix products: AlexNet trains at most "
+                                f"{speed / TRAINING_GFLOP:.1f} pictures/s"))
+    return rows
+
+
+def _memory():
+    try:
+        page = os.sysconf("SC_PAGE_SIZE") / 2**30
+        total, free = (os.sysconf(name) * page for name in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):            # Windows, macOS
+        return "unknown"
+    return f"{total:.1f} GiB, {free:.1f} GiB of it unused"
+
+
+def _blas():
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        return "unknown without threadpoolctl"
+    blas = [lib for lib in threadpool_info() if lib["user_api"] == "blas"]
+    return "; ".join(f"{lib['internal_api']} {lib['version']} ({lib.get('architecture', 'any')}), "
+                     f"{lib['num_threads']} threads" for lib in blas) or "unknown to threadpoolctl"
+
+
+def sgemm(n=1024, seconds=0.3):
+    """Return the best GFLOP/s of a float32 matrix product that the threads share, as in our ops.
+
+    >>> sgemm(n=64, seconds=0) > 0
+    True
+    """
+    a = np.random.default_rng(0).standard_normal((n, n), np.float32)
+    y = np.empty_like(a)
+    best, until = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < until or best == float("inf"):
+        start = time.perf_counter()
+        Device("cpu:0").map(n, lambda rows: np.matmul(a[rows], a, out=y[rows]), work=2 * n * n)
+        best = min(best, time.perf_counter() - start)
+    return 2 * n**3 / best / 1e9
+
+
+# ---- devices -------------------------------------------------------------------------------------
+
+def devices(findings, quick):
+    """Return a row for each device that can be named, after probing what CuPy can do."""
+    rows = [("cpu:0 cpu:1", "NumPy; cpu:2 and so on as you name them: all share this machine")]
+    if not cupy_works(findings):
+        return rows
+    try:
+        return rows + [(f"cuda:{i}", cuda.describe(i)) for i in range(cuda.device_count())]
+    except Exception as error:
+        findings.append((True, f"CuPy cannot describe the GPUs: {_line(error)}",
+                         "nvidia-smi says more"))
+        return rows
+
+
+def cupy_works(findings):
+    """Probe CuPy step by step; note the first step that fails and how to mend it."""
+    names, driver, error = list(cupy_distributions()), driver_version(), _import("cupy")
+    newer = "13" in names[0] if len(names) == 1 else driver is not None and driver >= (13, 0)
+    install = f"pip install 'tinyalex[{'cupy13' if newer else 'cupy'}]'"
+    again = f"pip uninstall -y {' '.join(names) or 'cupy'} && {install}"
+    cuda_version = "CUDA {}.{}".format(*driver or (0, 0))
+    if len(names) > 1:
+        found = f"{len(names)} packages provide CuPy and overwrite each other: {', '.join(names)}"
+        findings.append((True, found, again))
+    elif isinstance(error, ModuleNotFoundError) and error.name == "cupy" and not names:
+        if driver:
+            findings.append((False, f"the NVIDIA driver ({cuda_version}) waits for CuPy", install))
+    elif error is not None:
+        findings.append((True, f"CuPy cannot be imported: {_line(error)}", again))
+    elif sys.modules["cupy"].cuda.is_available():
+        return _probe(sys.modules["cupy"], findings, install)
+    elif driver is None:
+        findings.append((True, "CuPy is installed, but there is no NVIDIA driver",
+                         "install NVIDIA's driver, or go on with --backend numpy"))
+    elif newer and driver < (13, 0):
+        findings.append((True, f"the driver is for {cuda_version}, {names[0]} for CUDA 13",
+                         f"pip uninstall -y {names[0]} && pip install 'tinyalex[cupy]'"))
+    else:
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
+        findings.append((True, f"the driver ({cuda_version}) shows no GPU; CUDA_VISIBLE_DEVICES "
+                               f"is {seen!r}", "nvidia-smi says more"))
+    return False
+
+
+def _probe(cupy, findings, install):
+    ones = np.ones((2, 2), np.float32)
+    for step, fix, probe in (
+            ("copy to the GPU", "nvidia-smi says whether another program holds it", lambda x: x),
+            ("compile x + x (NVRTC or CUDA's headers are missing)", install, lambda x: x + x),
+            ("multiply matrices (cuBLAS is missing)", install, lambda x: x @ x)):
+        try:
+            right = np.array_equal(probe(cupy.asarray(ones)).get(), probe(ones))
+            fault = None if right else "the result is wrong"
+        except Exception as error:            # CuPy's errors have no common ancestor
+            fault = _line(error)
+        if fault:
+            findings.append((True, f"CuPy cannot {step}: {fault}", fix))
+            return False
+    return True
+
+
+def driver_version():
+    """Return the CUDA version that the NVIDIA driver serves, (12, 4) say, or None without one."""
+    try:
+        library = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+        version = ctypes.c_int()
+        failed = library.cuDriverGetVersion(ctypes.byref(version))
+    except (OSError, AttributeError):
+        return None
+    return None if failed else (version.value // 1000, version.value % 1000 // 10)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
