@@ -191,6 +191,24 @@ def test_the_rate_falls_when_the_validation_error_stops_improving(tmp_path, monk
     assert checkpoint.step_of(best) == 5 * EPOCH and (t.run.checkpoints / best).exists()
 
 
+def test_the_rate_falls_after_listed_epochs_instead(tmp_path):
+    recipe = dataclasses.replace(RECIPE, plateau=None, milestones=(0.1,), lr_epochs=(1, 2.0))
+    t = tiny_runs.trainer(tmp_path / "run", recipe=recipe)
+    t.fit()
+    rates = {row["step"]: row["lr"] for row in tiny_runs.log(t.run.path)}
+    assert [rates[step] for step in (EPOCH - 1, EPOCH, 2 * EPOCH)] == pytest.approx(
+        [1e-2, 1e-3, 1e-4])
+
+
+def test_without_augmentation_training_sees_centers(tmp_path):
+    t = tiny_runs.trainer(tmp_path / "run", recipe=dataclasses.replace(RECIPE, augment=False))
+    for batch in t.loader.batches(0):
+        pictures = [t.train.picture(i) for i in t.loader.order(0)[:len(batch.rows)]]
+        assert np.array_equal(batch.images, t.augment.center(pictures))
+        break
+    t.run.close()
+
+
 def test_a_plateau_and_the_best_are_remembered_over_a_resume(tmp_path, monkeypatch):
     errors = [50.0, 40.0, 45.0, 45.0, 45.0]            # falls after the fourth
     monkeypatch.setattr(trainer_module, "measure",

@@ -173,7 +173,10 @@ def run(main, program, argv=None):
             code = main(argv)
             sys.stdout.flush()
             return code
-        except (Mistake, DataError, CheckpointError, RunError, BackendUnavailable) as error:
+        except DataError as error:
+            say(str(error).replace("where=", "--data ", 1))       # as the command line calls it
+            return 2
+        except (Mistake, CheckpointError, RunError, BackendUnavailable) as error:
             say(error)
             return 2
         except BrokenPipeError:          # head has seen enough; let Python's last flush succeed

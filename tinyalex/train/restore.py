@@ -204,8 +204,9 @@ def augment(recipe, found, resize=None):
     >>> augment(models.Recipe("mini", image_size=67), found).image_size
     67
     """
+    noise = recipe.color_noise if recipe.augment else 0.0
     return Augment(recipe.image_size, found.mean, recipe.input_scale, found.eigenvalues,
-                   found.eigenvectors, recipe.color_noise, recipe.color_reading,
+                   found.eigenvectors, noise, recipe.color_reading,
                    crop=recipe.augment, flip=recipe.augment, central_mean=recipe.central_mean,
                    resize=resize)
 
