@@ -6,6 +6,7 @@ The checks are fixtures that hand out a function, so that a test reads as a sent
         agrees(F.relu, ref.relu, x, layout="negative", device="cpu:1")
 """
 
+import signal
 from unittest import mock
 
 import numpy as np
@@ -17,6 +18,8 @@ from tinyalex.device import pool
 
 strategies.register_profiles()
 settings.load_profile("ci")            # the same examples each time, on any machine
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:     # a shell starts background jobs like that,
+    signal.signal(signal.SIGINT, signal.default_int_handler)     # and then no test could send one
 
 
 # ---------------------------------------------------------------------------- devices

@@ -399,16 +399,20 @@ def test_the_environment_sets_the_threads(monkeypatch):
 
 
 FORK = """
-import os, sys
+import os, sys, threading
 import tinyalex as ta
 from tinyalex.device import pool
 pool.GRAIN = 1
 ta.set_num_threads(3)
-work = lambda: ta.Device("cpu:0").map(8, lambda s: s.start)
-assert work() == list(range(8))               # the pool's threads exist from here on
+
+def work():
+    together = threading.Barrier(3, timeout=20)        # three threads there must be
+    return ta.Device("cpu:0").map(8, lambda s: s.start < 3 and together.wait() < 3)
+
+assert work() == [True] * 3 + [False] * 5
 child = os.fork()
 if not child:
-    os._exit(0 if work() == list(range(8)) else 1)
+    os._exit(0 if work() == [True] * 3 + [False] * 5 else 1)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 

@@ -202,7 +202,15 @@ def test_a_gpu_out_of_memory(patient):
 
 def test_a_gpu_that_cannot_be_described(patient):
     code, out = patient(fake_cupy(properties={"name": b"?"}), ["cupy-cuda12x"], (13, 0))
-    assert code == 1 and "CuPy cannot describe the GPUs: KeyError" in verdict(out)
+    assert code == 1 and "  cpu:0 cpu:1    NumPy" in out
+    assert verdict(out) == "  ! devices: KeyError: 'totalGlobalMem'\n      pip check may say more\n"
+
+
+def test_a_cupy_that_fails_in_an_unforeseen_way(patient):
+    broken = fake_cupy()
+    del broken.cuda.is_available
+    code, out = patient(broken, ["cupy-cuda12x"], (13, 0))
+    assert code == 1 and "  ! devices: AttributeError: " in verdict(out)
 
 
 def test_packages_that_only_sound_like_cupy(patient):

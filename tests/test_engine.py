@@ -116,18 +116,17 @@ def test_saved_arrays_are_freed_node_by_node():
 
     class Watch(ta.Function):
         def forward(self, x):
-            return x
+            self.save(np.ones(1000, np.float32))
+            return x + 1
 
         def backward(self, gy):
             live.append(CPU.ledger.live_bytes)
             return (gy,)
 
-    x = ta.Tensor(np.ones(1000, np.float32), requires_grad=True)
-    y = x
+    chain = [ta.Tensor(np.ones(1000, np.float32), requires_grad=True)]
     for _ in range(5):
-        y = F.tanh(Watch()(y))                        # tanh keeps its own output: 4,000 bytes
-    y = y.sum()
-    y.backward()
+        chain.append(Watch()(chain[-1]))              # all results stay alive, and so do the nodes
+    chain[-1].sum().backward()
     assert np.diff(live).tolist() == [-4000] * 4
 
 
@@ -267,12 +266,12 @@ def test_retain_grad():
 def test_gradients_never_share_memory(back):
     a, b = leaf(1.0, 2.0), leaf(3.0, 4.0)
     gradient = np.ones(2, np.float32)
-    for _ in range(2):
+    for times in (1, 2, 3):
         Custom(back)(a, b).backward(gradient)
-    assert not shares(a.grad, b.grad, gradient)
-    assert gradient.tolist() == [1, 1] and a.grad.flags.writeable
-    expected = 2 * np.asarray(back(gradient))
-    assert np.array_equal(a.grad, expected[0]) and np.array_equal(b.grad, expected[1])
+        assert not shares(a.grad, b.grad, gradient)
+        assert gradient.tolist() == [1, 1] and a.grad.flags.writeable
+        expected = times * np.asarray(back(gradient))
+        assert np.array_equal(a.grad, expected[0]) and np.array_equal(b.grad, expected[1])
 
 
 def test_an_op_may_return_what_it_saved():
@@ -289,9 +288,10 @@ def test_an_op_may_return_what_it_saved():
     x = leaf(1.0, 1.0)
     y = Kept()(x)
     (kept,) = y.node.saved
-    for _ in range(3):
+    for times in (1, 2, 3):
         y.backward(retain_graph=True)
-    assert x.grad.tolist() == [6, 9] and kept.tolist() == [2, 3] and not shares(kept, x.grad)
+        assert x.grad.tolist() == [2 * times, 3 * times] and kept.tolist() == [2, 3]
+        assert not shares(kept, x.grad)
 
 
 def test_the_engine_adds_only_into_its_own_arrays():
@@ -323,6 +323,21 @@ def test_what_an_op_goes_on_holding_is_not_added_into():
     x.grad = kept                                     # and what the user gave stays as it is
     (x * 1.0).sum().backward()
     assert x.grad.tolist() == [3, 4] and kept.tolist() == [2, 3]
+
+
+def test_a_retained_gradient_is_out_of_reach_of_other_ops():
+    class Rude(ta.Function):
+        def forward(self, x):
+            return x + 1
+
+        def backward(self, gy):
+            gy *= 5                                   # what no op should do
+            return (gy,)
+
+    h = Rude()(leaf(1.0, 2.0))
+    h.retain_grad()
+    (h * 3.0).sum().backward()
+    assert h.grad.tolist() == [3, 3]
 
 
 def test_a_read_only_gradient_is_enough():
@@ -608,6 +623,8 @@ def test_backward_teaches():
 # ---------------------------------------------------------------------------- in place
 
 def test_in_place_is_refused_on_a_leaf_and_on_its_views():
+    with pytest.raises(RuntimeError, match="would lose the value of a leaf"):
+        F.relu(leaf(1.0), inplace=True)
     for view in (lambda x: x, lambda x: x.reshape(2, 1), lambda x: x[:], lambda x: x.T,
                  lambda x: x.reshape(2, 1)[0]):
         x = leaf(-1.0, 2.0)

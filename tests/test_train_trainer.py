@@ -420,6 +420,7 @@ def test_the_bar_on_a_terminal_shows_rate_loss_and_time_left(tmp_path):
     """Elsewhere it is lines: see the log that tests capture."""
     pty = pytest.importorskip("pty")
     import fcntl
+    import select
     import struct
     import termios
 
@@ -435,7 +436,7 @@ def test_the_bar_on_a_terminal_shows_rate_loss_and_time_left(tmp_path):
         os.close(there)
         shown = b""
         with contextlib.suppress(OSError):           # Linux: EIO when the other end is closed
-            while part := os.read(here, 4096):
+            while select.select([here], [], [], 30)[0] and (part := os.read(here, 4096)):
                 shown += part
         assert process.stdout.read() == "epoch 1\n"  # what is said stays out of the bar's way
     os.close(here)

@@ -42,8 +42,11 @@ def main(argv=None):
     print(f"tinyalex {__version__}")
     for title, section in (("software", software), ("machine", machine), ("devices", devices)):
         print(f"\n{title}")
-        for name, text in section(findings, quick):
-            print(f"  {name:<13}  {text}")
+        try:
+            for name, text in section(findings, quick):
+                print(f"  {name:<13}  {text}")
+        except Exception as error:            # a broken installation may fail anywhere
+            findings.append((True, f"{title}: {_line(error)}", "pip check may say more"))
     print("\nverdict")
     if not any(broken for broken, _, _ in findings):
         print("  Everything that is installed works.")
@@ -174,16 +177,11 @@ def sgemm(n=1024, seconds=0.3):
 # ---- devices -------------------------------------------------------------------------------------
 
 def devices(findings, quick):
-    """Return a row for each device that can be named, after probing what CuPy can do."""
-    rows = [("cpu:0 cpu:1", "NumPy; cpu:2 and so on as you name them: all share this machine")]
-    if not cupy_works(findings):
-        return rows
-    try:
-        return rows + [(f"cuda:{i}", cuda.describe(i)) for i in range(cuda.device_count())]
-    except Exception as error:
-        findings.append((True, f"CuPy cannot describe the GPUs: {_line(error)}",
-                         "nvidia-smi says more"))
-        return rows
+    """Yield a row for each device that can be named, after probing what CuPy can do."""
+    yield "cpu:0 cpu:1", "NumPy; cpu:2 and so on as you name them: all share this machine"
+    if cupy_works(findings):
+        for i in range(cuda.device_count()):
+            yield f"cuda:{i}", cuda.describe(i)
 
 
 def cupy_works(findings):
