@@ -438,7 +438,7 @@ MUTANTS = [
      dict(__init__=lambda right, op, *options: right(op, *options[:-1], True))),
     (norm_of_even_size, "backward sums over the window of c, not over those that hold c",
      lrn.LocalResponseNorm,
-     dict(backward=lambda right, op, gy: with_other(op, right, gy, band=op.band.T))),
+     dict(backward=lambda right, op, gy: with_other(op, right, gy, bands=[b.T for b in op.bands]))),
     (spatial_norm, "alpha / size and not alpha / size^2", lrn.SpatialResponseNorm,
      dict(__init__=lambda right, op, size, alpha, *rest: right(op, size, alpha * size, *rest))),
     (spatial_norm, "the cross term is dropped", lrn.SpatialResponseNorm,

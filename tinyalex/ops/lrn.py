@@ -48,22 +48,30 @@ class LocalResponseNorm(Function):
     Paper section 3.3 writes a = alpha; its source divides, a = alpha / size.
     """
 
+    name = "local_response_norm"
+
     def __init__(self, size, alpha=1e-4, beta=0.75, k=1.0, divide_alpha=True):
         if not isinstance(size, numbers.Integral) or size < 1:
-            raise ValueError(f"local_response_norm: size is {size!r}; expected an integer >= 1")
+            raise ValueError(f"{self.name}: size is {size!r}; expected an integer >= 1")
         self.size, self.beta, self.k = size, beta, k
         self.a = alpha / size if divide_alpha else alpha
 
+    def windows(self, shape, dtype):
+        """Return what :meth:`sums` needs to know of the windows: the band over channels."""
+        return (band(self.xp, shape[1], self.size, dtype),)                # ((C, C),)
+
+    def sums(self, a, bands):
+        return across_channels(self.xp, a, *bands)
+
     def forward(self, x):
         if x.ndim != 4 or len(x) == 0:
-            raise ValueError(f"local_response_norm: needs maps (N, C, H, W), N > 0; got {x.shape}")
-        xp = self.xp
-        self.band = band(xp, x.shape[1], self.size, x.dtype)    # (C, C)
+            raise ValueError(f"{self.name}: needs maps (N, C, H, W), N > 0; got {x.shape}")
+        xp, self.bands = self.xp, self.windows(x.shape, x.dtype)
         y, d = self.device.empty(x.shape, x.dtype), self.device.empty(x.shape, x.dtype)
 
         def some(images):
             x_, d_ = x[images], d[images]
-            xp.multiply(across_channels(xp, x_ * x_, self.band), self.a, out=d_)
+            xp.multiply(self.sums(x_ * x_, self.bands), self.a, out=d_)
             d_ += self.k
             xp.multiply(x_, power(xp, d_, self.beta), out=y[images])
 
@@ -79,11 +87,12 @@ class LocalResponseNorm(Function):
     def backward(self, gy):
         x, d = self.saved
         xp, gx = self.xp, self.device.empty(x.shape, x.dtype)
+        holders = [band.T for band in self.bands]
 
         def some(images):
             x_, d_ = x[images], d[images]
             g = gy[images] * power(xp, d_, self.beta)                     # gy_c d_c^-beta
-            back = across_channels(xp, g * x_ / d_, self.band.T)
+            back = self.sums(g * x_ / d_, holders)
             back *= x_
             back *= 2 * self.a * self.beta
             xp.subtract(g, back, out=gx[images])
@@ -92,53 +101,24 @@ class LocalResponseNorm(Function):
         return (gx,)
 
 
-class SpatialResponseNorm(Function):
-    """y = x d^-beta,  d = k + alpha/size^2 sum of x^2 over the size x size pixels around, per map.
+class SpatialResponseNorm(LocalResponseNorm):
+    """The same with other neighbors: the size x size pixels around, each map by itself.
 
-    In the 2012 source after conv2's norm; not in the paper at all.
+    Here a = alpha / size^2. In the 2012 source after conv2's norm; not in the paper at all.
     """
 
+    name = "spatial_response_norm"
+
     def __init__(self, size, alpha=1e-3, beta=0.75, k=1.0):
-        if not isinstance(size, numbers.Integral) or size < 1:
-            raise ValueError(f"spatial_response_norm: size is {size!r}; expected an integer >= 1")
-        self.size, self.beta, self.k, self.a = size, beta, k, alpha / size**2
+        super().__init__(size, alpha, beta, k)
+        self.a = alpha / size**2
 
-    def forward(self, x):
-        if x.ndim != 4 or len(x) == 0:
-            raise ValueError("spatial_response_norm: needs maps (N, C, H, W), N > 0; "
-                             f"got {x.shape}")
-        xp, (H, W) = self.xp, x.shape[2:]
-        self.bands = band(xp, H, self.size, x.dtype), band(xp, W, self.size, x.dtype)
-        y, d = self.device.empty(x.shape, x.dtype), self.device.empty(x.shape, x.dtype)
+    def windows(self, shape, dtype):
+        """Return the bands over rows and over columns."""
+        return tuple(band(self.xp, extent, self.size, dtype) for extent in shape[2:])
 
-        def some(images):
-            x_, d_ = x[images], d[images]
-            xp.multiply(within_maps(xp, x_ * x_, *self.bands), self.a, out=d_)
-            d_ += self.k
-            xp.multiply(x_, power(xp, d_, self.beta), out=y[images])
-
-        self.device.map(len(x), some, work=200 * x[0].size)
-        self.save(x, d)
-        return y
-
-    # as across channels: dL/dx_p = gy_p d_p^-beta - 2 a beta x_p sum over q: p in window(q) of
-    # gy_q x_q d_q^-(beta+1), now for pixels p, q of one map
-
-    def backward(self, gy):
-        x, d = self.saved
-        xp, gx = self.xp, self.device.empty(x.shape, x.dtype)
-        band_h, band_w = self.bands
-
-        def some(images):
-            x_, d_ = x[images], d[images]
-            g = gy[images] * power(xp, d_, self.beta)           # gy_p d_p^-beta
-            back = within_maps(xp, g * x_ / d_, band_h.T, band_w.T)
-            back *= x_
-            back *= 2 * self.a * self.beta
-            xp.subtract(g, back, out=gx[images])
-
-        self.device.map(len(x), some, work=300 * x[0].size)
-        return (gx,)
+    def sums(self, a, bands):
+        return within_maps(self.xp, a, *bands)
 
 
 def local_response_norm(x, size, alpha=1e-4, beta=0.75, k=1.0, divide_alpha=True):
