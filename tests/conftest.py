@@ -18,8 +18,8 @@ from tinyalex.device import pool
 
 strategies.register_profiles()
 settings.load_profile("ci")            # the same examples each time, on any machine
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:     # a shell starts background jobs like that,
-    signal.signal(signal.SIGINT, signal.default_int_handler)     # and then no test could send one
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:     # so does a shell start background jobs,
+    signal.signal(signal.SIGINT, signal.default_int_handler)     # and no test could send one
 
 
 # ---------------------------------------------------------------------------- devices

@@ -338,10 +338,18 @@ def test_after_a_failure_nobody_is_still_at_work(threads):
 
 def test_ctrl_c_interrupts_and_leaves_everything_usable(threads):
     threads(2)
+    pressed = threading.Event()
+
+    def fn(s):
+        if threading.current_thread() is threading.main_thread():
+            pressed.set()
+            signal.raise_signal(signal.SIGINT)
+        assert pressed.wait(20)
+
     with threadpool_limits(2):
         before = _blas_threads()
         with pytest.raises(KeyboardInterrupt):
-            CPU.map(8, lambda s: signal.raise_signal(signal.SIGINT))
+            CPU.map(8, fn)
         assert _blas_threads() == before
     assert CPU.map(8, lambda s: s.start) == list(range(8))
 

@@ -22,7 +22,7 @@ FLOORS = {
     "ops": 3, "functional": 3, "trace": 3, "gradcheck": 3, "gradreport": 3, "viz": 3, "data": 3,
     "nn": 4,
     "optim": 5, "models": 5,
-    "": 5.5,                                 # tinyalex/__init__.py: the public face of floors 1 to 5
+    "": 5.5,                                 # tinyalex/__init__.py: the face of floors 1 to 5
     "train": 6, "interop": 6, "doctor": 6,
 }
 

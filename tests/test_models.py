@@ -1,6 +1,6 @@
 """The nets: every count of the original, two towers as one net, and the recipes."""
 import json
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
@@ -348,6 +348,16 @@ def test_initial_weights_as_drawn(variant):
     assert len(drawn) == 15
 
 
+def test_alexnet_may_start_by_fan_in(monkeypatch):
+    monkeypatch.setattr(nn.init, "he", lambda shape, rng: np.broadcast_to(np.float32(7), shape))
+    net, recipe = models.build("alexnet", 10, init="he")
+    assert recipe.init == "he"
+    assert all((p.data == (0 if p.is_bias else 7)).all() for p in net.parameters())
+    for make in (models.alexnet, lambda init: models.build("mini", 10, init=init)):
+        with pytest.raises(ValueError, match="init: got 'she'"):
+            make(init="she")
+
+
 def test_mini_starts_by_fan_in():
     for name, p in models.mini().named_parameters():
         if p.is_bias:
@@ -423,6 +433,8 @@ def test_wrong_pictures_teach(shape):
     net = models.mini(image_size=32)
     with pytest.raises(ValueError, match=r"images have shape .*; expected \(N, 3, 32, 32\)"):
         net(np.zeros(shape, np.float32))
+    with pytest.raises(ValueError, match=r"images have shape \(\); expected"):
+        net([[[[0.0]]]])
 
 
 @pytest.mark.parametrize("size, kernel", [(67, 11), (64, 11), (32, 5)])
@@ -624,7 +636,8 @@ def test_a_wrong_name_teaches():
 def test_recipes_travel_as_json(key):
     recipe = RECIPES[key]
     assert (recipe.name, recipe.variant) == key and key[0] in models.NAMES
-    assert models.Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+    for one in (recipe, replace(recipe, lr_epochs=(20.0, 45.0)), replace(recipe, lr_epochs=())):
+        assert models.Recipe.from_dict(json.loads(json.dumps(one.to_dict()))) == one
     assert bool(recipe.plateau) != bool(recipe.milestones)
     assert all(0 < share < 1 for share in recipe.milestones)
     with pytest.raises(FrozenInstanceError):
@@ -696,3 +709,20 @@ def test_a_summary_of_any_net():
     table = models.summary(net, image_size=8)
     assert [row["layer"] for row in table.rows] == ["0", "1", "2", "3"]
     assert table.total["parameters"] == 108 + 290 and table.total["macs"] == 27 * 144 + 288
+    single = models.summary(nn.Conv2d(3, 4, 3), image_size=8)
+    assert [row["layer"] for row in single.rows] == ["Conv2d"] and single.total["parameters"] == 112
+    assert models.summary(nn.Sequential(nn.ReLU())).total["parameters"] == 0
+
+
+def test_a_summary_counts_shared_and_loose_parameters_once():
+    class Odd(nn.Module):
+        def __init__(self):
+            self.scale = nn.Parameter(np.ones((1, 3, 1, 1), np.float32))
+            self.conv = self.again = nn.Conv2d(3, 3, 3, padding=1)
+
+        def forward(self, x):
+            return self.again(self.conv(x * self.scale))
+
+    table = models.summary(Odd(), image_size=8)
+    assert [row["layer"] for row in table.rows] == ["conv", "conv"]
+    assert table.total["parameters"] == 3 + 84 and table.total["macs"] == 2 * 81 * 64

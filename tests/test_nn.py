@@ -61,6 +61,7 @@ def test_a_shared_module_has_its_first_name():
     assert [name for name, _ in net.named_parameters()] == ["first.weight", "first.bias"]
     net(ta.Tensor([[1.0, 2.0]])).sum().backward()
     assert net.load_state_dict(net.state_dict()) == ([], [])
+    assert [path for path, _ in net.named_modules()] == ["", "first"]
 
 
 def test_a_replaced_layer_has_its_place():

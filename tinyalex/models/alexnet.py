@@ -136,9 +136,9 @@ class AlexNet(nn.Module):
 
     def forward(self, images):
         """Return the logits (N, num_classes), on the first device, of images (N, 3, S, S)."""
-        if images.ndim != 4 or tuple(images.shape[1:]) != (3, self.image_size, self.image_size):
-            raise ValueError(f"AlexNet: images have shape {tuple(images.shape)}; expected (N, 3, "
-                             f"{self.image_size}, {self.image_size})")
+        shape, size = tuple(getattr(images, "shape", ())), self.image_size
+        if len(shape) != 4 or shape[1:] != (3, size, size):
+            raise ValueError(f"AlexNet: images have shape {shape}; expected (N, 3, {size}, {size})")
         a, b = self.towers
         maps = [a.conv1_to_pool2(nn.as_input(images, a.device)),
                 b.conv1_to_pool2(nn.as_input(images, b.device))]

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..graph import no_grad
 from ..nn import Conv2d, Linear
+from ..tensor import Tensor
 
 COLUMNS = (("layer", "layer", "<"), ("device", "device", "<"), ("output", "output", "<"),
            ("parameters", "parameters", ">"), ("macs", "FLOP", ">"),
@@ -25,7 +26,7 @@ class Summary:
         bytes_in`` (what crossed to the device before the layer, forward; backward the same bytes
         cross the other way). All of them are for one picture, in float32.
     total : dict
-        The sums of the numbers.
+        The sums of the numbers; a parameter that several layers share counts once.
     """
 
     rows: list
@@ -89,23 +90,25 @@ def summary(net, image_size=None):
     size = image_size or getattr(net, "image_size", 32)
     rows, removers, seen = [], [], {}
     for path, module in net.named_modules():
-        if any(True for _ in module.children()) or module is net:
-            continue
-        removers.append(module.register_forward_hook(_recorder(path, rows, seen)))
-    dtype = next(net.parameters()).dtype
+        if not any(True for _ in module.children()):
+            recorder = _recorder(path or type(net).__name__, rows, seen)
+            removers.append(module.register_forward_hook(recorder))
+    first = next(net.parameters(), Tensor(0.0))
+    blank = Tensor(np.zeros((1, 3, size, size), first.dtype), first.device)
     training = [m for m in net.modules() if m.training]
     net.eval()
     try:
         seen.update(_arrivals(p.device for p in net.parameters()))
         with no_grad():
-            net(np.zeros((1, 3, size, size), dtype))
+            net(blank)
     finally:
         for module in training:
             module.training = True
         for remove in removers:
             remove()
     keys = ("parameters", "neurons", "macs", "activation_bytes", "im2col_bytes", "bytes_in")
-    return Summary(rows, {key: sum(row[key] for row in rows) for key in keys})
+    total = {key: sum(row[key] for row in rows) for key in keys}
+    return Summary(rows, total | {"parameters": sum(p.size for p in net.parameters())})
 
 
 def _arrivals(devices):

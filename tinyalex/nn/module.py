@@ -97,10 +97,18 @@ class Module:
             yield child
 
     def named_modules(self, prefix=""):
-        """Yield (dotted path, module) for this module and all below it, in order of definition."""
-        yield prefix, self
-        for name, child in self.named_children():
-            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+        """Yield (dotted path, module) for this module and all below it, in order of definition.
+
+        A module that stands in several places comes once, under its first path.
+        """
+        seen, waiting = set(), [(prefix, self)]
+        while waiting:
+            path, module = waiting.pop()
+            if module not in seen:
+                seen.add(module)
+                yield path, module
+                waiting += [(f"{path}.{name}" if path else name, child)
+                            for name, child in module.named_children()][::-1]
 
     def modules(self):
         """Yield this module and all below it."""

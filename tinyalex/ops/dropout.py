@@ -12,9 +12,10 @@ class Dropout(Function):
         self.mask, self.scale = mask, scale
 
     def forward(self, x):
-        self.save(self.mask)
+        mask, self.mask = self.mask, None       # what is saved is freed in backward
+        self.save(mask)
         y = x * self.scale if self.scale != 1 else x
-        return y if self.mask is None else y * self.mask
+        return y if mask is None else y * mask
 
     # dL/dx = scale * mask * dL/dy: a silent unit hears nothing either
 

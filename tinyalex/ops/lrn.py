@@ -61,6 +61,7 @@ class LocalResponseNorm(Function):
         return (band(self.xp, shape[1], self.size, dtype),)                # ((C, C),)
 
     def sums(self, a, bands):
+        """Return, for each element of `a` (N, C, H, W), the sum over the window around it."""
         return across_channels(self.xp, a, *bands)
 
     def forward(self, x):
