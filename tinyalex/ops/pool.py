@@ -63,11 +63,10 @@ class MaxPool2d(Pool):
             y_[...] = -xp.inf                                   # padding never wins
             for window, pixel in steps:
                 xp.maximum(y_[window], x_[pixel], out=y_[window])
-            first[...] = 0
+            first[...] = 0                      # the earliest tap has the largest code, so it wins
             for code, (window, pixel) in enumerate(reversed(steps), 1):
                 hit = (x_[pixel] == y_[window]).astype(first.dtype)
-                xp.maximum(first[window], hit * code, out=first[window])   # the earliest tap has
-                #                                                 the largest code, so it wins
+                xp.maximum(first[window], hit * code, out=first[window])
         self.device.map(len(x), some, work=300 * y[0].size)
         self.save(winner)
         return y
