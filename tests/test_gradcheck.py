@@ -551,3 +551,7 @@ def test_adjoint_sees_what_is_overwritten():
 
     assert "overwritten" in str(check_adjoint(forward, lambda c: np.pad(c, (1, 0)), random(4)))
     assert "overwritten" in str(check_adjoint(lambda x: x[1:], backward, random(4)))
+
+
+def test_a_number_is_differenced_in_float64():
+    assert check_grads(lambda x: F.exp(x), 0.3, reference=np.exp)

@@ -726,3 +726,17 @@ def test_a_summary_counts_shared_and_loose_parameters_once():
     table = models.summary(Odd(), image_size=8)
     assert [row["layer"] for row in table.rows] == ["conv", "conv"]
     assert table.total["parameters"] == 3 + 84 and table.total["macs"] == 2 * 81 * 64
+
+
+def test_a_start_for_few_pictures():
+    net = models.alexnet(num_classes=2, init="he")
+    for name, p in net.named_parameters():
+        if p.is_bias:
+            assert not p.data.any(), name
+        else:
+            expected = np.sqrt(2 / np.prod(p.shape[1:]))
+            assert p.data.std() == pytest.approx(expected, rel=0.05), name
+    assert models.build("alexnet", 2, init="he")[1].init == "he"
+    for wrong in (lambda: models.alexnet(init="zeros"), lambda: models.build("mini", 2, init="he")):
+        with pytest.raises(ValueError, match="init: got"):
+            wrong()

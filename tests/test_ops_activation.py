@@ -162,3 +162,13 @@ def test_plain_arrays_are_refused(neuron):
     for value, kind in [(np.ones(3), "ndarray"), ([1.0], "list"), (1.0, "float")]:
         with pytest.raises(TypeError, match=f"(?i){neuron}: got a plain {kind}; expected a Tensor"):
             NEURONS[neuron][0](value)
+
+
+def test_the_tail_of_the_sigmoid():
+    """By tanh it would be exactly 0 here, and its gradient with it."""
+    x = ta.Tensor(np.array([-40.0, -20.0, 20.0], np.float32), requires_grad=True)
+    y = F.sigmoid(x)
+    y.sum().backward()
+    exact = 1 / (1 + np.exp(-x.data.astype(np.float64)))
+    np.testing.assert_allclose(y.data, exact, rtol=1e-6)
+    np.testing.assert_allclose(x.grad[:2], exact[:2], rtol=1e-6)

@@ -264,3 +264,25 @@ def test_plain_arrays_are_refused():
             F.conv2d(*arguments)
     with pytest.raises(TypeError, match="Conv2d: got a plain list"):
         F.conv2d([[[[1.0]]]], w)
+
+
+@pytest.mark.parametrize("name", ["plain", "fast"])
+def test_backward_follows_its_forward(monkeypatch, name):
+    """Also where it is called outside the context that chose the algorithm."""
+    x, w = (ta.Tensor(np.ones(s, np.float32), requires_grad=True) for s in [(1, 1, 3, 3)] * 2)
+    with ta.conv_algorithm(name):
+        y = F.conv2d(x, w, padding=1)
+    other = {"plain": "fast", "fast": "plain"}[name]
+    chosen = []
+    monkeypatch.setattr(conv, "im2col", lambda *a, real=conv.im2col: chosen.append("plain")
+                        or real(*a))
+    monkeypatch.setattr(conv_fast, "backward", lambda *a, real=conv_fast.backward:
+                        chosen.append("fast") or real(*a))
+    with ta.conv_algorithm(other):
+        y.sum().backward()
+    assert set(chosen) == {name}
+
+
+def test_numpy_integers_are_integers():
+    x, w = tensor(1, 1, 5, 5), tensor(1, 1, 3, 3)
+    assert F.conv2d(x, w, stride=np.int64(2), padding=np.int32(1)).shape == (1, 1, 3, 3)

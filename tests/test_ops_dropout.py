@@ -237,3 +237,11 @@ def test_plain_arrays_are_refused(training):
     for value, kind in [(np.ones((2, 3)), "ndarray"), ([[1.0]], "list")]:
         with pytest.raises(TypeError, match=f"dropout: got a plain {kind}; expected a Tensor"):
             F.dropout(value, training=training)
+
+
+def test_backward_frees_the_mask():
+    mask = np.ones((2, 3), bool)
+    x = ta.Tensor(np.ones((2, 3), np.float32), requires_grad=True)
+    y = F.dropout(x, mask=mask)
+    y.backward(np.ones_like(y.data))
+    assert y.node.saved == () and y.node.mask is None

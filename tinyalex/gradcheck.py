@@ -278,7 +278,7 @@ class _Run:
         if reference is None or found.count:
             return found
         for j in np.ndindex(x.shape):
-            arrays = [a + 0j if i == k else a.copy() for k, a in enumerate(self.arrays)]
+            arrays = [a.astype(complex if i == k else float) for k, a in enumerate(self.arrays)]
             arrays[i][j] += 1e-20j
             y = np.asarray(reference(*arrays))
             if y.dtype.kind != "c":
