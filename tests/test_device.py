@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import types
+import weakref
 from unittest import mock
 
 import numpy as np
@@ -336,6 +337,23 @@ def test_after_a_failure_nobody_is_still_at_work(threads):
     assert started and len(finished) == len(started) <= 2
 
 
+def test_an_error_on_another_thread_reaches_the_caller_and_ends_the_map(threads):
+    threads(2)
+    both, started = threading.Barrier(2), []
+
+    def fn(s):
+        started.append(s)
+        both.wait(20)
+        if threading.current_thread() is not threading.main_thread():
+            raise KeyError("there")
+        time.sleep(0.05)
+
+    with pytest.raises(KeyError, match="there"):
+        CPU.map(8, fn)
+    assert len(started) == 2                          # nobody began another slice
+    assert CPU.map(8, lambda s: s.start) == list(range(8))
+
+
 def test_ctrl_c_interrupts_and_leaves_everything_usable(threads):
     threads(2)
     pressed = threading.Event()
@@ -354,6 +372,98 @@ def test_ctrl_c_interrupts_and_leaves_everything_usable(threads):
     assert CPU.map(8, lambda s: s.start) == list(range(8))
 
 
+def test_ctrl_c_waits_for_the_slice_of_a_helper(threads):
+    threads(2)
+    main, seen = threading.main_thread(), []
+    helping = threading.Event()
+
+    def fn(s):
+        if threading.current_thread() is main:
+            assert helping.wait(20)                   # then this thread is done, and waits
+        else:
+            helping.set()
+            time.sleep(0.05)
+            signal.pthread_kill(main.ident, signal.SIGINT)
+            time.sleep(0.05)
+            seen.append(s)
+
+    with pytest.raises(KeyboardInterrupt):
+        CPU.map(2, fn)
+    assert len(seen) == 1 and CPU.map(8, lambda s: s.start) == list(range(8))
+
+
+INTERRUPTED_START = """
+import threading
+import tinyalex as ta
+from tinyalex.device import pool
+pool.GRAIN = 1
+ta.set_num_threads(2)
+start = threading.Thread.start
+
+def interrupted(thread):
+    start(thread)
+    raise KeyboardInterrupt
+
+threading.Thread.start = interrupted
+try:
+    ta.Device("cpu:0").map(8, lambda s: s)
+except KeyboardInterrupt:
+    threading.Thread.start = start
+    print(ta.Device("cpu:0").map(8, lambda s: s.start))
+"""
+
+
+def test_ctrl_c_while_a_thread_starts_does_not_hang_the_exit():
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED_START], capture_output=True,
+                          text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "[0, 1, 2, 3, 4, 5, 6, 7]\n"), done.stderr
+
+
+def test_nobody_waits_for_a_helper_that_is_busy_elsewhere(threads):
+    threads(2)
+    both, enough, in_time = threading.Barrier(3), threading.Event(), []
+
+    def busy(s):
+        both.wait(20)
+        in_time.append(enough.wait(10))
+
+    caller = threading.Thread(target=lambda: CPU.map(2, busy))
+    caller.start()
+    both.wait(20)                                     # the caller and the only helper are at work
+    assert CPU.map(8, lambda s: s.start) == list(range(8))
+    enough.set()
+    caller.join(20)
+    assert in_time == [True, True]
+
+
+def test_a_finished_map_keeps_no_array_alive(threads):
+    threads(3)
+    for _ in range(100):
+        a = np.zeros(8)
+        gone = weakref.ref(a)
+        parts = CPU.map(8, lambda s, a=a: a[s] + 1)
+        also = weakref.ref(parts[0])
+        del a, parts
+        assert gone() is None and also() is None
+
+
+def test_another_number_of_threads_ends_the_old_ones(threads):
+    def alive():
+        return {t for t in threading.enumerate() if t.name == "tinyalex"}
+
+    threads(1)
+    for thread in alive():
+        thread.join(20)
+    threads(4)
+    CPU.map(8, lambda s: None)
+    old = alive()
+    assert len(old) == 3 and all(thread.daemon for thread in old)
+    threads(2)
+    for thread in old:
+        thread.join(20)
+    assert not alive() and len(CPU.map(8, lambda s: None)) == 8 and len(alive()) == 1
+
+
 def _blas_threads():
     return [lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"]
 
@@ -369,6 +479,16 @@ def test_blas_runs_one_thread_inside_and_as_before_afterwards(threads, count):
         with pytest.raises(ZeroDivisionError):
             CPU.map(8, lambda s: 1 / 0)
         assert _blas_threads() == before and before and set(before) == {2}
+
+
+def test_after_an_interrupted_beginning_the_next_map_sets_blas_right(threads):
+    threads(2)
+    with threadpool_limits(2):
+        before = _blas_threads()
+        pool._blas.__enter__()                        # and then Ctrl-C, before the map itself
+        assert set(_blas_threads()) == {1}
+        CPU.map(8, lambda s: None)
+        assert _blas_threads() == before
 
 
 def test_two_callers_at_once(threads):

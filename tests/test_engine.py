@@ -340,6 +340,25 @@ def test_a_retained_gradient_is_out_of_reach_of_other_ops():
     assert h.grad.tolist() == [3, 3]
 
 
+def test_a_leaf_adopts_a_gradient_that_nobody_else_holds():
+    made = []
+
+    class Fresh(ta.Function):
+        def forward(self, x):
+            return x + 1
+
+        def backward(self, gy):
+            made.append(gy * 2)
+            return (made[-1],)
+
+    x, h = leaf(1.0, 2.0), leaf(1.0, 2.0) + 0.0
+    Fresh()(x).backward(np.ones(2, np.float32))
+    assert x.grad is made[0]                          # 240 MB are not copied for AlexNet's weights
+    h.retain_grad()
+    Fresh()(h).backward(np.ones(2, np.float32))
+    assert not shares(h.grad, made[1])                # which is on its way further down
+
+
 def test_a_read_only_gradient_is_enough():
     x = leaf(1.0, 2.0)
     gradient = np.broadcast_to(np.float32(1), (2,))
@@ -540,6 +559,15 @@ def test_a_mismatch_is_raised_before_memory_is_touched():
         Touch()(ta.Tensor([1.0]), ta.Tensor([1.0], device="cpu:1"), np.ones(1))
     with pytest.raises(TypeError, match="Touch: needs at least one Tensor"):
         Touch()(None)
+
+
+def test_the_first_misfit_is_named():
+    here, there = ta.Tensor([1.0]), ta.Tensor([1.0], device="cpu:1")
+    double = ta.Tensor(np.ones(1))
+    with pytest.raises(ta.DeviceMismatch, match=r"Custom: .*: cpu:0 \(1,\), cpu:1 \(1,\), cpu:0 "):
+        Custom(None)(None, here, there, double)
+    with pytest.raises(TypeError, match="Custom: inputs have dtypes float32 and float64"):
+        Custom(None)(None, here, double, there)
 
 
 def test_a_float32_net_fed_float64_names_the_fix():

@@ -71,6 +71,24 @@ def detect_anomaly():
     return _switched("anomaly", True)
 
 
+def check_finite(op, phase, device, arrays):
+    """Raise FloatingPointError naming `op` if one of its `arrays` holds NaN or infinity."""
+    with device.scope():
+        if all(a is None or bool(device.xp.isfinite(a).all()) for a in arrays):
+            return
+    raise FloatingPointError(f"detect_anomaly: {phase} of {op} gave NaN or infinity")
+
+
+def refuse_gradients(op, gxs, dtype):
+    """Say which of the gradients that ``op.backward`` returned have a wrong shape or dtype."""
+    got = [shape if gx is None else gx.shape for gx, shape in zip(gxs, op.shapes)]
+    if got != op.shapes or len(gxs) != len(op.shapes):
+        raise ValueError(f"{op}.backward returned gradients of shapes {got}; expected those of its "
+                         f"inputs, {op.shapes}")
+    got = [str(dtype if gx is None else gx.dtype) for gx in gxs]
+    raise TypeError(f"{op}.backward returned dtypes {got}; expected {dtype}, that of its inputs")
+
+
 class Accumulator:
     """Where the gradient of a leaf gathers: its place in the graph, and the owner of ``grad``."""
 
@@ -90,6 +108,7 @@ _BORROWED, _FRESH, _SUM = range(3)    # perhaps somebody else's too; nobody else
 
 def walk(root, gradient, retain_graph=False):
     """Send `gradient` from the node `root` down to the leaves, freeing the graph on the way."""
+    root.home.ledger.hold(gradient)
     waiting = {root: (gradient, _BORROWED)}
     heap = [(-root.number, root)]
     while heap:
@@ -100,28 +119,30 @@ def walk(root, gradient, retain_graph=False):
         if isinstance(node, Accumulator):
             continue
         gxs = node.run_backward(gy)
-        for parent, gx in zip(node.parents, gxs, strict=True):
+        for parent, gx in zip(node.parents, gxs):
             if parent is None or gx is None:
                 continue
-            parent.home.ledger.hold(gx)
+            home = parent.home
+            held = home.ledger.hold(gx, ~node.number)
             if parent not in waiting:
-                waiting[parent] = gx, _owner(gx, gy, gxs, node.saved)
+                owner = _owner(held, node, gxs) if parent.keep else _BORROWED
+                waiting[parent] = gx, owner
                 heapq.heappush(heap, (-parent.number, parent))
                 continue
             total, owner = waiting[parent]
-            with parent.home.scope():
+            with home.scope():
                 if owner == _SUM:
                     total += gx
                 else:                                    # (NumPy adds 0-d arrays to a scalar)
-                    total = parent.home.xp.asarray(total + gx)
-            waiting[parent] = total, _SUM
+                    waiting[parent] = home.xp.asarray(total + gx), _SUM
         if not retain_graph:
             node.release()
 
 
-def _owner(gx, gy, gxs, saved):
-    alone = gx.base is None and gx is not gy and all(gx is not s for s in saved)
-    return _FRESH if alone and sum(gx is other for other in gxs) == 1 else _BORROWED
+def _owner(held, node, gxs):
+    """Fresh is memory that was first booked here, and that one gradient alone stands on."""
+    stand = sum(held.ledger.hold(gx) is held for gx in gxs if gx is not None)
+    return _FRESH if held.maker == ~node.number and stand == 1 else _BORROWED
 
 
 def _gather(node, gy, owner):

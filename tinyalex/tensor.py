@@ -6,7 +6,7 @@ may hold a node. ``ops/`` attaches the operators, so no arrow runs upward.
 import numpy as np
 
 from .device import Device, DeviceMismatch
-from .graph import Accumulator, mode, numbers, walk
+from .graph import Accumulator, check_finite, mode, numbers, refuse_gradients, walk
 
 
 class Function:
@@ -42,18 +42,21 @@ class Function:
             raise RuntimeError(f"{self}: this object is a node of the graph already; make a new "
                                "one for each call")
         self.module = mode.modules[-1] if mode.modules else ""
-        self.device = self.home = _common_device(self, tensors)   # home: where the result lives
-        self.xp = self.device.xp
-        self.parents = [None if t is None else t.node for t in tensors]
-        self.needs_grad = tuple(node is not None for node in self.parents)
-        self.recording = mode.recording and any(self.needs_grad)
+        self.device = self.home = device = _common_device(self, tensors)   # home: of the result
+        self.xp = device.xp
+        arrays, self.parents, self.needs_grad = [], [], []
+        for t in tensors:
+            arrays.append(None if t is None else t.data)
+            self.parents.append(None if t is None else t.node)
+            self.needs_grad.append(self.parents[-1] is not None)
+        self.recording = mode.recording and True in self.needs_grad
         if self.recording:
             self.number = next(numbers)
-            self.shapes = [None if t is None else t.data.shape for t in tensors]
-        with self.device.scope():
-            y = self.forward(*[None if t is None else t.data for t in tensors])
+            self.shapes = [None if a is None else a.shape for a in arrays]
+        with device.scope():
+            y = self.forward(*arrays)
         if mode.anomaly:
-            self._check_finite("forward", self.home, (y,))
+            check_finite(self, "forward", self.home, (y,))
         node = self if self.recording else None
         if self.in_place:                  # the same Tensor, now one node further down
             tensors[0].node = node or tensors[0].node
@@ -63,9 +66,11 @@ class Function:
     def save(self, *arrays):
         """Keep `arrays` for backward, and note how often each was overwritten until now."""
         if self.recording:
-            self.saved = arrays
-            kept = [a for a in arrays if isinstance(a, self.xp.ndarray)]
-            self.versions = [(h, h.version) for h in map(self.device.ledger.hold, kept)]
+            self.saved, self.versions = arrays, []
+            for a in arrays:
+                if isinstance(a, self.xp.ndarray):
+                    held = self.device.ledger.hold(a)
+                    self.versions.append((held, held.version))
 
     def overwrite(self, x):
         """Announce that forward writes its result over its input `x`; refuse where that harms."""
@@ -87,7 +92,7 @@ class Function:
         if self.parents is None:
             raise RuntimeError(f"backward: an earlier backward() has already freed the graph at "
                                f"{self}; pass retain_graph=True to that one to walk it twice")
-        if any(h.version != version for h, version in self.versions):
+        if [held for held, version in self.versions if held.version != version]:
             raise RuntimeError(f"backward: what {self} saved was overwritten afterwards by an op "
                                "with inplace=True; use inplace=False there, and opt.step() last")
         with self.device.scope():
@@ -97,26 +102,17 @@ class Function:
                                 "of one gradient (or None) per input")
             gxs = [g if g is None else self.xp.asarray(g) for g in gxs]   # NumPy's sums are numbers
         if mode.anomaly:
-            self._check_finite("backward", self.device, gxs)
-        got = [shape if gx is None else gx.shape for gx, shape in zip(gxs, self.shapes)]
-        if got != self.shapes or len(gxs) != len(self.shapes):
-            raise ValueError(f"{self}.backward returned gradients of shapes {got}; expected "
-                             f"those of its inputs, {self.shapes}")
-        got = [gy.dtype if gx is None else gx.dtype for gx in gxs]
-        if any(dtype != gy.dtype for dtype in got):
-            raise TypeError(f"{self}.backward returned dtypes {[str(d) for d in got]}; "
-                            f"expected {gy.dtype}, that of its inputs")
+            check_finite(self, "backward", self.device, gxs)
+        fits = len(gxs) == len(self.shapes)
+        for gx, shape in zip(gxs, self.shapes):
+            fits = fits and (gx is None or gx.shape == shape and gx.dtype == gy.dtype)
+        if not fits:
+            refuse_gradients(self, gxs, gy.dtype)
         return gxs
 
     def release(self):
         """Let go of the saved arrays and of the way down, so that memory is freed at once."""
         self.saved, self.versions, self.parents = (), (), None
-
-    def _check_finite(self, phase, device, arrays):
-        with device.scope():
-            if all(a is None or bool(device.xp.isfinite(a).all()) for a in arrays):
-                return
-        raise FloatingPointError(f"detect_anomaly: {phase} of {self} gave NaN or infinity")
 
     def __str__(self):
         return type(self).__name__ + (f" in module {self.module}" if self.module else "")
@@ -124,24 +120,28 @@ class Function:
 
 def _common_device(op, tensors):
     """Return the device of all inputs, or teach; nothing has touched memory yet."""
-    tensors = [t for t in tensors if t is not None]
+    first = odd = None
     for t in tensors:
+        if t is None:
+            continue
         if not isinstance(t, Tensor):
             kind = type(t).__name__
             raise TypeError(f"{op}: got a plain {kind}; expected a Tensor: wrap it, "
                             f"ta.Tensor({'array' if kind == 'ndarray' else 'value'}, device=...)")
-    if not tensors:
+        if first is None:
+            first = t
+        elif odd is None and (t.device is not first.device or t.data.dtype != first.data.dtype):
+            odd = t
+    if first is None:
         raise TypeError(f"{op}: needs at least one Tensor")
-    device, dtype = tensors[0].device, tensors[0].dtype
-    for t in tensors:
-        if t.device is not device:
-            names = ", ".join(f"{t.device.name} {t.shape}" for t in tensors)
-            raise DeviceMismatch(f"{op}: inputs live on several devices: {names}; move one of "
-                                 f"them first, for example x.to('{device.name}')")
-        if t.dtype != dtype:
-            raise TypeError(f"{op}: inputs have dtypes {dtype} and {t.dtype}; convert one first, "
-                            "for example array.astype('float32') (or a whole net: net.double())")
-    return device
+    if odd is None:
+        return first.device
+    if odd.device is not first.device:
+        names = ", ".join(f"{t.device.name} {t.shape}" for t in tensors if t is not None)
+        raise DeviceMismatch(f"{op}: inputs live on several devices: {names}; move one of them "
+                             f"first, for example x.to('{first.device.name}')")
+    raise TypeError(f"{op}: inputs have dtypes {first.dtype} and {odd.dtype}; convert one first, "
+                    "for example array.astype('float32') (or a whole net: net.double())")
 
 
 class Tensor:

@@ -92,8 +92,12 @@ class CudaDevice(Device):
     def scratch(self, name, shape, dtype):
         return self.empty(shape, dtype)         # the pool of CuPy already keeps freed blocks
 
-    def map(self, n, fn, work=None):
+    def map(self, n, fn, work=None, nbytes=None):
         return [fn(slice(0, n))]
+
+    def each(self, fn, out, *arrays):
+        fn(out, *arrays)
+        return out
 
     def synchronize(self):
         _streams[self.name].synchronize()

@@ -53,7 +53,7 @@ class Ledger:
         `maker` is the number of the graph's node that allocated it; only a first booking notes it.
         """
         owner = array
-        while isinstance(getattr(owner, "base", None), type(array)):
+        while isinstance(owner.base, type(array)):
             owner = owner.base        # not down to bytes or mmap: the array over them stands there
         key = id(owner)
         holding = self._holdings.get(key)
@@ -61,8 +61,9 @@ class Ledger:
             holding = self._holdings[key] = _Holding(owner, _released)
             holding.key, holding.ledger, holding.version = key, self, 0
             holding.maker, holding.nbytes = maker, owner.nbytes
-            self.live_bytes += owner.nbytes
-            self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+            self.live_bytes += holding.nbytes
+            if self.live_bytes > self.peak_bytes:
+                self.peak_bytes = self.live_bytes
         return holding
 
     def count(self, source, kind, nbytes):

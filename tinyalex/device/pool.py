@@ -3,19 +3,20 @@
 Work is cut into a number of slices that depends on the problem alone, never on the threads, and
 the results come back in order. So a sum over slices has the same bits on one core and on sixty.
 """
-import contextlib
 import operator
 import os
 import threading
 from collections import deque
+from queue import SimpleQueue
 
 LANES = 8         # at most so many slices: enough to balance a laptop's cores
-GRAIN = 1 << 24   # operations below which handing a slice to a thread costs more than it saves
+CACHE = 1 << 21   # bytes that a block of items may touch: a usual second-level cache
+GRAIN = 1 << 25   # operations below which handing a slice to a thread costs more than it saves
 
 _state = threading.local()   # .inside: this thread is already running a slice
 _lock = threading.Lock()
-_executor = None
 _threads = None
+_crew = None                 # the threads that help, once there is something for them to do
 
 
 def cut(n, work=None):
@@ -30,45 +31,111 @@ def cut(n, work=None):
     return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
 
 
+def blocks(part, nbytes):
+    """Cut a slice into slices of as many items of `nbytes` as CACHE holds, at least one.
+
+    >>> blocks(slice(2, 7), CACHE // 2)
+    [slice(2, 4, None), slice(4, 6, None), slice(6, 7, None)]
+    """
+    step = max(1, CACHE // max(1, int(nbytes)))
+    return [slice(i, min(i + step, part.stop)) for i in range(part.start, part.stop, step)]
+
+
 def run(slices, fn):
     """Run ``fn(s)`` for each slice, on this thread and the pool's; return results in order."""
-    helpers = min(get_num_threads(), len(slices)) - 1
     if getattr(_state, "inside", False):      # a map inside a map: its thread is already busy
         return [fn(s) for s in slices]
     results = [None] * len(slices)
-    waiting = deque(range(len(slices)))       # popleft is atomic: each index is taken once
+    job = _Job(slices, fn, results)
+    helpers = min(get_num_threads(), len(slices)) - 1
+    with _blas:
+        try:
+            if helpers > 0:
+                _call(helpers, job)
+            job.work()
+            job.finish()
+        finally:
+            job.finish()                      # after an error, or Ctrl-C before the line above
+    if job.errors:
+        raise job.errors.pop(0)
+    return results
 
-    def drain():
+
+class _Job:
+    """One map: the slices that wait for a thread, and the helpers that came and left."""
+
+    def __init__(self, slices, fn, results):
+        self.slices, self.fn, self.results = slices, fn, results
+        self.waiting = deque(range(len(slices)))      # popleft is atomic: each index is taken once
+        self.came, self.left, self.bell, self.errors = [], [], SimpleQueue(), []
+
+    def work(self):
+        """Run slices until none waits."""
         _state.inside = True
         try:
-            while waiting:
+            while self.waiting:
                 try:
-                    i = waiting.popleft()
-                except IndexError:            # another thread took the last one
+                    i = self.waiting.popleft()
+                except IndexError:                    # another thread took the last one
                     return
-                results[i] = fn(slices[i])
+                self.results[i] = self.fn(self.slices[i])
         finally:
             _state.inside = False
 
-    with _single_threaded_blas():
-        if helpers <= 0:
-            _state.inside = True
+    def help(self):
+        """Work on another thread than the caller's, who gets the errors."""
+        self.came.append(1)                           # before it takes a slice, so that `finish`
+        try:                                          # knows of every helper that has one
+            self.work()
+        except BaseException as error:
+            self.errors.append(error)
+            self.waiting.clear()
+        self.left.append(1)
+        self.bell.put(1)
+
+    def finish(self):
+        """Wait for the helpers at work; nobody starts a slice any more. Ctrl-C waits as well."""
+        interrupted = done = False
+        while not done:
             try:
-                return [fn(s) for s in slices]
-            finally:
-                _state.inside = False
-        futures = []
-        try:
-            for _ in range(helpers):
-                futures.append(_pool().submit(drain))
-            drain()
-        finally:
-            waiting.clear()                   # after a failure nobody starts another slice,
-            for future in futures:            # and nobody is still at one when map returns
-                future.exception()
-        for future in futures:
-            future.result()
-    return results
+                self.waiting.clear()                  # who comes now finds nothing: no need to wait
+                while len(self.left) < len(self.came):
+                    self.bell.get()
+                done = True
+            except KeyboardInterrupt:
+                interrupted = True
+        self.slices = self.fn = self.results = None   # a late helper may hold the job, no arrays
+        if interrupted:
+            raise KeyboardInterrupt
+
+
+class _Crew:
+    """Threads that sleep until a job is put into their queue; daemons, so that exit never waits."""
+
+    def __init__(self, size):
+        self.size, self.jobs = size, SimpleQueue()
+        for _ in range(size):
+            threading.Thread(target=self.serve, name="tinyalex", daemon=True).start()
+
+    def serve(self):
+        """Help with one job after the other, until dismissed."""
+        for job in iter(self.jobs.get, None):
+            job.help()
+            del job                                   # asleep, it keeps nobody's arrays alive
+
+    def dismiss(self):
+        """Let each thread end once it has nothing left to do."""
+        for _ in range(self.size):
+            self.jobs.put(None)
+
+
+def _call(helpers, job):
+    global _crew
+    with _lock:
+        if _crew is None:
+            _crew = _Crew(_threads - 1)
+        for _ in range(helpers):
+            _crew.jobs.put(job)
 
 
 def get_num_threads():
@@ -102,7 +169,7 @@ def set_num_threads(n):
     1
     >>> ta.set_num_threads(before)
     """
-    global _threads, _executor
+    global _threads, _crew
     try:
         count = int(n) if isinstance(n, str) else operator.index(n)
     except (TypeError, ValueError):
@@ -111,9 +178,9 @@ def set_num_threads(n):
         raise ValueError(f"set_num_threads (or TINYALEX_THREADS): got {n!r}; "
                          "expected a positive integer such as 2")
     with _lock:
-        if count != _threads and _executor is not None:
-            _executor.shutdown(wait=False)
-            _executor = None
+        if count != _threads and _crew is not None:
+            _crew.dismiss()
+            _crew = None
         _threads = count
 
 
@@ -124,18 +191,9 @@ def _cores():
         return os.cpu_count() or 1
 
 
-def _pool():
-    global _executor
-    with _lock:
-        if _executor is None:
-            from concurrent.futures import ThreadPoolExecutor
-            _executor = ThreadPoolExecutor(max(1, _threads - 1), thread_name_prefix="tinyalex")
-        return _executor
-
-
 def _forget_threads_after_fork():
-    global _executor, _lock
-    _executor, _lock = None, threading.Lock()  # the parent's threads do not exist in the child
+    global _crew, _lock
+    _crew, _lock = None, threading.Lock()     # the parent's threads do not exist in the child
 
 
 if hasattr(os, "register_at_fork"):
@@ -143,41 +201,38 @@ if hasattr(os, "register_at_fork"):
 
 
 class _Blas:
-    """BLAS runs one thread while our threads share the work, and as before afterwards."""
+    """Context: BLAS runs one thread while our threads share the work, and as before afterwards."""
+
+    libraries = None
 
     def __init__(self):
+        self.before = []         # what to set afterwards; empty: it has been set
+        self.users = set()       # threads in a map; one that Ctrl-C left here leaves with its next
+
+    def __enter__(self):
+        with _lock:
+            if self.libraries is None:
+                self.libraries = self._find()
+            if not self.before:
+                self.before = [lib.get_num_threads() for lib in self.libraries]
+            if not self.users:
+                for lib in self.libraries:
+                    lib.set_num_threads(1)
+            self.users.add(threading.get_ident())
+
+    def __exit__(self, *error):
+        with _lock:
+            self.users.discard(threading.get_ident())
+            if not self.users:
+                for lib, count in zip(self.libraries, self.before, strict=True):
+                    lib.set_num_threads(count)
+                self.before = []
+
+    @staticmethod
+    def _find():
         from threadpoolctl import ThreadpoolController
         import numpy  # noqa: F401  (its BLAS must be loaded to be found)
-        self.libraries = [lib for lib in ThreadpoolController().lib_controllers
-                          if lib.user_api == "blas"]
-        self.depth, self.before = 0, []
-
-    def enter(self):
-        if self.depth == 0:
-            self.before = [lib.get_num_threads() for lib in self.libraries]
-            for lib in self.libraries:
-                lib.set_num_threads(1)
-        self.depth += 1
-
-    def leave(self):
-        self.depth -= 1
-        if self.depth == 0:
-            for lib, count in zip(self.libraries, self.before, strict=True):
-                lib.set_num_threads(count)
+        return [lib for lib in ThreadpoolController().lib_controllers if lib.user_api == "blas"]
 
 
-_blas = None
-
-
-@contextlib.contextmanager
-def _single_threaded_blas():
-    global _blas
-    with _lock:
-        if _blas is None:
-            _blas = _Blas()
-        _blas.enter()
-    try:
-        yield
-    finally:
-        with _lock:
-            _blas.leave()
+_blas = _Blas()
