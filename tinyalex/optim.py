@@ -85,17 +85,19 @@ class SGD:
         lr, decay = self.lr, self.weight_decay if own is None else own
         if getattr(p, "is_bias", False):
             lr, decay = (self.lr if self.bias_lr is None else self.bias_lr), 0.0
-        w, g, v = (p.device.xp.atleast_1d(a) for a in (p.data, g, v))
+        xp, (w, g, v) = p.device.xp, (p.device.xp.atleast_1d(a) for a in (p.data, g, v))
 
         def some(rows):
             w_, v_ = w[rows], v[rows]
+            part = p.device.scratch("sgd", w_.shape, w_.dtype)
             v_ *= self.momentum
-            v_ -= lr * g[rows]
+            v_ -= xp.multiply(g[rows], lr, out=part)
             if decay:
-                v_ -= (decay * lr) * w_
+                v_ -= xp.multiply(w_, decay * lr, out=part)
             w_ += v_
 
-        p.device.map(len(w), some, work=30 * w.size / max(len(w), 1))
+        row = w.size / max(len(w), 1)
+        p.device.map(len(w), some, work=60 * row, nbytes=4 * row * w.itemsize)
 
     def state_dict(self):
         """Return ``{"lr", "bias_lr", "momentum": {index: NumPy array}}``."""

@@ -11,7 +11,8 @@ class ReLU(Function):
     def forward(self, x):
         if self.inplace:
             self.overwrite(x)
-        y = self.xp.maximum(x, 0, out=x if self.inplace else None)
+        y = x if self.inplace else self.device.empty(x.shape, x.dtype)
+        self.device.each(lambda y, x: self.xp.maximum(x, 0, out=y), y, x)
         self.save(y)          # the sign of y tells all that backward needs
         return y
 
@@ -19,7 +20,9 @@ class ReLU(Function):
 
     def backward(self, gy):
         (y,) = self.saved
-        return (gy * (y > 0),)
+        gx = self.device.empty(y.shape, y.dtype)
+        self.device.each(lambda gx, gy, y: self.xp.multiply(gy, y > 0, out=gx), gx, gy, y)
+        return (gx,)
 
 
 class Tanh(Function):

@@ -19,11 +19,14 @@ def band(xp, n, size, dtype):
     return xp.tri(n, n, below, dtype) - xp.tri(n, n, below - size, dtype)
 
 
-def across_channels(xp, a, band):
-    """Return the window sums over channels of `a` (N, C, H, W), as a matrix product."""
+def across_channels(xp, a, band, out=None):
+    """Return the window sums over channels of `a` (N, C, H, W), as a matrix product.
+
+    It stands on `out`, (N, H*W, C), where that is given.
+    """
     N, C, H, W = a.shape
     rows = a.transpose(0, 2, 3, 1).reshape(N, H * W, C)       # a view of channels-last maps
-    return xp.matmul(rows, band).reshape(N, H, W, C).transpose(0, 3, 1, 2)     # (N, C, H, W)
+    return xp.matmul(rows, band, out=out).reshape(N, H, W, C).transpose(0, 3, 1, 2)  # (N, C, H, W)
 
 
 def within_maps(xp, a, band_h, band_w):
@@ -34,12 +37,12 @@ def within_maps(xp, a, band_h, band_w):
     return both.reshape(N, H, W, C).transpose(0, 3, 1, 2)     # (N, C, H, W)
 
 
-def power(xp, d, beta):
-    """Return d^-beta; for the paper's 0.75 by square roots, which are several times faster."""
+def power(xp, d, beta, out, spare):
+    """Write d^beta to `out`; the paper's 0.75 by square roots, which are several times faster."""
     if beta != 0.75:
-        return d ** -beta
-    root = 1 / xp.sqrt(d)                                     # d^-1/2
-    return root * xp.sqrt(root)                               # d^-1/2 d^-1/4
+        return xp.power(d, beta, out=out)
+    xp.sqrt(xp.sqrt(d, out=out), out=spare)                   # d^1/2 and d^1/4
+    return xp.multiply(out, spare, out=out)
 
 
 class LocalResponseNorm(Function):
@@ -61,8 +64,13 @@ class LocalResponseNorm(Function):
         return (band(self.xp, shape[1], self.size, dtype),)                # ((C, C),)
 
     def sums(self, a, bands):
-        """Return, for each element of `a` (N, C, H, W), the sum over the window around it."""
-        return across_channels(self.xp, a, *bands)
+        """Return, for each element of `a` (N, C, H, W), the sum over the window around it.
+
+        It stands on scratch: the next call overwrites it.
+        """
+        N, C, H, W = a.shape
+        return across_channels(self.xp, a, *bands,
+                               self.device.scratch("lrn.sums", (N, H * W, C), a.dtype))
 
     def forward(self, x):
         if x.ndim != 4 or len(x) == 0:
@@ -70,13 +78,14 @@ class LocalResponseNorm(Function):
         xp, self.bands = self.xp, self.windows(x.shape, x.dtype)
         y, d = self.device.empty(x.shape, x.dtype), self.device.empty(x.shape, x.dtype)
 
-        def some(images):
-            x_, d_ = x[images], d[images]
-            xp.multiply(self.sums(x_ * x_, self.bands), self.a, out=d_)
+        def some(images):               # until y is written, its memory holds what comes and goes
+            x_, d_, y_ = x[images], d[images], y[images]
+            sums = self.sums(xp.multiply(x_, x_, out=y_), self.bands)
+            xp.multiply(sums, self.a, out=d_)
             d_ += self.k
-            xp.multiply(x_, power(xp, d_, self.beta), out=y[images])
+            xp.divide(x_, power(xp, d_, self.beta, out=sums, spare=y_), out=y_)
 
-        self.device.map(len(x), some, work=200 * x[0].size)
+        self.device.map(len(x), some, work=500 * x[0].size, nbytes=4 * x[0].nbytes)
         self.save(x, d)
         return y
 
@@ -91,14 +100,17 @@ class LocalResponseNorm(Function):
         holders = [band.T for band in self.bands]
 
         def some(images):
-            x_, d_ = x[images], d[images]
-            g = gy[images] * power(xp, d_, self.beta)                     # gy_c d_c^-beta
-            back = self.sums(g * x_ / d_, holders)
+            x_, d_, gx_ = x[images], d[images], gx[images]
+            g = self.device.scratch("lrn.g", x_.shape, x.dtype)
+            xp.divide(gy[images], power(xp, d_, self.beta, out=g, spare=gx_), out=g)
+            xp.multiply(g, x_, out=gx_)                                   # g is gy_c d_c^-beta
+            gx_ /= d_
+            back = self.sums(gx_, holders)
             back *= x_
             back *= 2 * self.a * self.beta
-            xp.subtract(g, back, out=gx[images])
+            xp.subtract(g, back, out=gx_)
 
-        self.device.map(len(x), some, work=300 * x[0].size)
+        self.device.map(len(x), some, work=600 * x[0].size, nbytes=6 * x[0].nbytes)
         return (gx,)
 
 

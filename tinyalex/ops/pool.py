@@ -35,6 +35,15 @@ class Pool(Function):
             out.append(count)
         return tuple(out)
 
+    def in_layout(self, maps):
+        """Return `maps` as the device lays maps out: after a flatten the gradient lies otherwise,
+        and to walk two orders at once is slow."""
+        laid = self.device.scratch("pool.maps", maps.shape, maps.dtype)
+        if maps.strides == laid.strides:
+            return maps
+        laid[...] = maps
+        return laid
+
     def each_tap(self, shape, out):
         """Yield, for each tap of a window, the windows that have it inside and its pixels.
 
@@ -53,21 +62,23 @@ class MaxPool2d(Pool):
     def forward(self, x):
         xp, out = self.xp, self.check(x)
         shape = x.shape[:2] + out                               # (N, C, OH, OW)
-        y, winner = self.device.empty(shape, x.dtype), self.device.empty(shape, xp.uint8)
-        if self.kernel[0] * self.kernel[1] > 255:
-            winner = self.device.empty(shape, xp.uint16)
-        steps = list(self.each_tap(x.shape, out))
+        code = xp.uint8 if self.kernel[0] * self.kernel[1] <= 256 else xp.uint16
+        y, winner = self.device.empty(shape, x.dtype), self.device.empty(shape, code)
+        *steps, last = self.each_tap(x.shape, out)
 
         def some(images):
             x_, y_, first = x[images], y[images], winner[images]
             y_[...] = -xp.inf                                   # padding never wins
-            for window, pixel in steps:
+            for window, pixel in (*steps, last):
                 xp.maximum(y_[window], x_[pixel], out=y_[window])
-            first[...] = 0                      # the earliest tap has the largest code, so it wins
-            for code, (window, pixel) in enumerate(reversed(steps), 1):
-                hit = (x_[pixel] == y_[window]).astype(first.dtype)
-                xp.maximum(first[window], hit * code, out=first[window])
-        self.device.map(len(x), some, work=300 * y[0].size)
+            lost = self.device.scratch("pool.lost", y_.shape, bool)
+            lost[...], first[...] = True, 0                     # the winner's number is how many
+            for window, pixel in steps:                         # taps lost before the first that
+                below = xp.less(x_[pixel], y_[window])          # is not below the maximum
+                xp.logical_and(lost[window], below, out=lost[window])
+                first += lost
+
+        self.device.map(len(x), some, work=1200 * y[0].size, nbytes=x[0].nbytes + 2 * y[0].nbytes)
         self.save(winner)
         return y
 
@@ -76,15 +87,16 @@ class MaxPool2d(Pool):
 
     def backward(self, gy):
         (winner,) = self.saved
-        gx = self.device.zeros(self.shapes[0], gy.dtype)
-        steps = list(self.each_tap(self.shapes[0], gy.shape[2:]))
+        gx, gy = self.device.empty(self.shapes[0], gy.dtype), self.in_layout(gy)
+        steps = list(self.each_tap(gx.shape, gy.shape[2:]))
 
         def some(images):
             gx_, gy_, first = gx[images], gy[images], winner[images]
-            for code, (window, pixel) in enumerate(reversed(steps), 1):
-                gx_[pixel] += gy_[window] * (first[window] == code)
+            gx_[...] = 0
+            for tap, (window, pixel) in enumerate(steps):
+                gx_[pixel] += gy_[window] * (first[window] == tap)
 
-        self.device.map(len(gx), some, work=300 * gy[0].size)
+        self.device.map(len(gx), some, work=1600 * gy[0].size, nbytes=gx[0].nbytes + gy[0].nbytes)
         return (gx,)
 
 
@@ -94,9 +106,15 @@ class MaxPool2dTies(Pool):
     def forward(self, x):
         out = self.check(x)
         y = self.device.empty(x.shape[:2] + out, x.dtype)       # (N, C, OH, OW)
-        y[...] = -self.xp.inf
-        for window, pixel in self.each_tap(x.shape, out):
-            self.xp.maximum(y[window], x[pixel], out=y[window])
+        steps = list(self.each_tap(x.shape, out))
+
+        def some(images):
+            x_, y_ = x[images], y[images]
+            y_[...] = -self.xp.inf
+            for window, pixel in steps:
+                self.xp.maximum(y_[window], x_[pixel], out=y_[window])
+
+        self.device.map(len(x), some, work=600 * y[0].size, nbytes=x[0].nbytes + y[0].nbytes)
         self.save(x, y)
         return y
 
@@ -105,9 +123,16 @@ class MaxPool2dTies(Pool):
 
     def backward(self, gy):
         x, y = self.saved
-        gx = self.device.zeros(x.shape, gy.dtype)
-        for window, pixel in self.each_tap(x.shape, gy.shape[2:]):
-            gx[pixel] += gy[window] * (x[pixel] == y[window])
+        gx, gy = self.device.empty(x.shape, gy.dtype), self.in_layout(gy)
+        steps = list(self.each_tap(x.shape, gy.shape[2:]))
+
+        def some(images):
+            x_, y_, gx_, gy_ = x[images], y[images], gx[images], gy[images]
+            gx_[...] = 0
+            for window, pixel in steps:
+                gx_[pixel] += gy_[window] * (x_[pixel] == y_[window])
+
+        self.device.map(len(x), some, work=1600 * y[0].size, nbytes=2 * x[0].nbytes)
         return (gx,)
 
 
@@ -116,19 +141,33 @@ class AvgPool2d(Pool):
 
     def forward(self, x):
         out = self.check(x)
-        y = self.device.zeros(x.shape[:2] + out, x.dtype)       # (N, C, OH, OW)
-        for window, pixel in self.each_tap(x.shape, out):
-            y[window] += x[pixel]
-        y /= self.inside(x.shape, out, x.dtype)
+        y = self.device.empty(x.shape[:2] + out, x.dtype)       # (N, C, OH, OW)
+        steps, count = list(self.each_tap(x.shape, out)), self.inside(x.shape, out, x.dtype)
+
+        def some(images):
+            x_, y_ = x[images], y[images]
+            y_[...] = 0
+            for window, pixel in steps:
+                y_[window] += x_[pixel]
+            y_ /= count
+
+        self.device.map(len(x), some, work=600 * y[0].size, nbytes=x[0].nbytes + y[0].nbytes)
         return y
 
     # dL/dx[h,w] = sum over the windows around (h, w) of dL/dy / (pixels of that window inside)
 
     def backward(self, gy):
-        gx = self.device.zeros(self.shapes[0], gy.dtype)
-        share = gy / self.inside(self.shapes[0], gy.shape[2:], gy.dtype)
-        for window, pixel in self.each_tap(self.shapes[0], gy.shape[2:]):
-            gx[pixel] += share[window]
+        gx, gy = self.device.empty(self.shapes[0], gy.dtype), self.in_layout(gy)
+        count = self.inside(gx.shape, gy.shape[2:], gy.dtype)
+        steps = list(self.each_tap(gx.shape, gy.shape[2:]))
+
+        def some(images):
+            gx_, share = gx[images], gy[images] / count
+            gx_[...] = 0
+            for window, pixel in steps:
+                gx_[pixel] += share[window]
+
+        self.device.map(len(gx), some, work=800 * gy[0].size, nbytes=gx[0].nbytes + gy[0].nbytes)
         return (gx,)
 
     def inside(self, shape, out, dtype):
