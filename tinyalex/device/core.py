@@ -139,6 +139,16 @@ class Device:
             lambda extents, kind: self._scratch.take(name, extents, kind, np.empty),
             shape, np.dtype(dtype))
 
+    def empty_cache(self):
+        """Give memory that was freed and waits to be used again back to the system.
+
+        Examples
+        --------
+        >>> import tinyalex as ta
+        >>> ta.Device("cpu:0").empty_cache()
+        """
+        self._free.clear()
+
     def map(self, n, fn, work=None, nbytes=None):
         """Cut ``range(n)`` into slices, run ``fn(slice)`` on the threads, return results in order.
 

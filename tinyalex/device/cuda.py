@@ -92,6 +92,10 @@ class CudaDevice(Device):
     def scratch(self, name, shape, dtype):
         return self.empty(shape, dtype)         # the pool of CuPy already keeps freed blocks
 
+    def empty_cache(self):
+        with self.scope():
+            self.xp.get_default_memory_pool().free_all_blocks()
+
     def map(self, n, fn, work=None, nbytes=None):
         return [fn(slice(0, n))]
 

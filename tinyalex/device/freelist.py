@@ -5,9 +5,9 @@ that would write to it. A training step asks for the same sizes as the step befo
 of freed buffers answers nearly every request.
 """
 import threading
+import weakref
 from bisect import bisect_left, insort
 from collections import deque
-import weakref
 
 import numpy as np
 
@@ -72,11 +72,7 @@ class FreeList:
         return array.reshape(shape)
 
     def _find(self, nbytes):
-        self._turn += 1
-        while self._back:
-            buffer = self._back.popleft()
-            insort(self._idle, (buffer.nbytes, self._turn, buffer), key=lambda entry: entry[:2])
-            self.idle_bytes += buffer.nbytes
+        self._sort_in()
         i = bisect_left(self._idle, nbytes, key=lambda entry: entry[0])
         if i == len(self._idle) or self._idle[i][0] > nbytes * ROOM:
             self._shrink(nbytes)
@@ -85,6 +81,13 @@ class FreeList:
         buffer = self._idle.pop(i)[2]
         self.idle_bytes -= buffer.nbytes
         return buffer
+
+    def _sort_in(self):
+        self._turn += 1
+        while self._back:
+            buffer = self._back.popleft()
+            insort(self._idle, (buffer.nbytes, self._turn, buffer), key=lambda entry: entry[:2])
+            self.idle_bytes += buffer.nbytes
 
     def _shrink(self, nbytes):
         """Before asking for more, let go of what has waited longest, if too much is held."""
@@ -96,7 +99,9 @@ class FreeList:
             self.held_bytes -= gone
 
     def clear(self):
-        """Give all that waits back to the system."""
+        """Give all that waits back to the system, and forget how much was ever lent."""
         with self._lock:
+            self._sort_in()
             self._idle.clear()
-            self._back.clear()
+            self.held_bytes -= self.idle_bytes
+            self.idle_bytes, self.most_lent = 0, self.held_bytes

@@ -19,7 +19,8 @@ _choice = _Choice()
 def conv_algorithm(name):
     """Context: run convolutions by ``"plain"``, the body printed below, or ``"fast"`` (default).
 
-    Backward follows the forward that it belongs to, wherever it is called.
+    Both compute the same sums, but not in the same order: they differ in the last bits. Backward
+    follows the forward that it belongs to, wherever it is called.
 
     Examples
     --------
