@@ -14,6 +14,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import strategies
 import tinyalex as ta
 from hypothesis import given
 from hypothesis import strategies as st
@@ -598,3 +599,114 @@ def test_a_gpu_that_this_machine_does_not_have(monkeypatch, no_gpu_yet):
                                                     "cuda:0, cuda:1"):
         ta.Device("cuda:2")
     assert cuda.device_count() == 2
+
+
+# ---------------------------------------------------------------------------- map in blocks, each
+
+@given(n=st.integers(0, 300), work=st.one_of(st.none(), st.floats(0, 1e9)),
+       nbytes=st.one_of(st.integers(0, 300), st.floats(0, 300)))
+def test_blocks_cover_everything_once_and_fit_the_cache(n, work, nbytes):
+    with mock.patch.object(pool, "CACHE", 200):
+        blocks = CPU.map(n, lambda s: s, work=work, nbytes=nbytes)
+    assert [i for s in blocks for i in range(s.start, s.stop)] == list(range(n))
+    assert all(s.stop > s.start for s in blocks)
+    assert all((s.stop - s.start) * int(nbytes) <= 200 or s.stop - s.start == 1 for s in blocks)
+
+
+def test_blocks_and_their_results_do_not_depend_on_the_threads(threads):
+    def slow_at_first(s):
+        time.sleep(0.01 * (s.start == 0))
+        return s.start, s.stop
+
+    seen = []
+    with mock.patch.object(pool, "CACHE", 30):
+        for count in (1, 2, 3, 20):
+            threads(count)
+            seen.append(CPU.map(100, slow_at_first, nbytes=10))
+    assert seen[0] == seen[1] == seen[2] == seen[3] == sorted(seen[0])
+    assert len(seen[0]) > 8 and max(stop - start for start, stop in seen[0]) == 3
+
+
+def test_an_error_in_a_block_reaches_the_caller(threads):
+    threads(2)
+
+    def fails(s):
+        if s.start <= 50 < s.stop:
+            raise IndexError("block 50")
+        return s
+
+    with mock.patch.object(pool, "CACHE", 30), pytest.raises(IndexError, match="block 50"):
+        CPU.map(100, fails, nbytes=10)
+
+
+WRITEABLE = [layout for layout in strategies.LAYOUTS if layout != "read_only"]
+
+
+@given(st.lists(st.integers(0, 7), min_size=1, max_size=4), st.sampled_from(WRITEABLE),
+       st.lists(st.sampled_from(strategies.LAYOUTS), min_size=1, max_size=3), strategies.dtypes(),
+       st.integers(1, 3), st.sampled_from([1, 64, 1 << 20]))
+def test_each_is_the_plain_expression(shape, layout, layouts, dtype, count, cache):
+    """Whatever lies how, and however small the pieces: each element once, same bits."""
+    inputs = [strategies.laid_out(strategies.normal(shape, i, dtype), kind)
+              for i, kind in enumerate(layouts)]
+    out = strategies.laid_out(strategies.normal(shape, 9, dtype), layout)
+    around, kept = out if out.base is None else out.base, [a.copy() for a in inputs]
+    blank = np.isnan(around)
+    expected = out + sum(np.exp(a) for a in inputs)
+
+    def add(y, *arrays):                         # added, so that what comes twice is seen
+        assert all(a.shape == y.shape for a in arrays)
+        y += sum(np.exp(a) for a in arrays)
+
+    before = ta.get_num_threads()
+    try:
+        ta.set_num_threads(count)
+        with mock.patch.multiple(pool, GRAIN=1, CACHE=cache):
+            assert CPU.each(add, out, *inputs) is out
+    finally:
+        ta.set_num_threads(before)
+    assert np.array_equal(out, expected)
+    assert np.array_equal(np.isnan(around), blank)       # nothing beside it was touched
+    assert all(np.array_equal(a, b) for a, b in zip(inputs, kept, strict=True))
+
+
+@pytest.mark.parametrize("layout", WRITEABLE)
+@pytest.mark.parametrize("other", WRITEABLE)
+def test_each_writes_over_its_input(threads, layout, other):
+    threads(3)
+    a, b = strategies.normal((3, 4, 5, 6), 0), strategies.normal((3, 4, 5, 6), 1)
+    out, x = strategies.laid_out(a, layout), strategies.laid_out(b, other)
+    with mock.patch.object(pool, "CACHE", 100):
+        CPU.each(lambda y, x, z: np.subtract(x, z, out=y), out, out, x)
+        assert np.array_equal(out, a - b)
+        CPU.each(lambda y, x, z: np.subtract(x, z, out=y), out, x, out)
+    assert np.array_equal(out, b - (a - b)) and np.array_equal(x, b)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (0,), (3, 0), (0, 3), (2, 0, 3, 4)], ids=str)
+def test_each_of_one_and_of_none(shape):
+    out = np.full(shape, 5.0)
+    assert CPU.each(lambda y, x: np.add(x, 1, out=y), out, np.full(shape, 1.0)) is out
+    assert out.shape == shape and (out == 2).all()
+
+
+def test_each_cuts_what_lies_alike_into_pieces_that_fit(threads):
+    """Also a single picture, which has but one row along its first axis."""
+    threads(2)
+    for layout in ("C", "F", "channels_last"):
+        x = strategies.laid_out(strategies.normal((1, 8, 40, 30), 0), layout)
+        y, sizes = np.empty_like(x), []
+        with mock.patch.object(pool, "CACHE", 1 << 12):
+            CPU.each(lambda y, x, sizes=sizes: sizes.append(y.nbytes + x.nbytes)
+                     or np.negative(x, out=y), y, x)
+        assert np.array_equal(y, -x) and max(sizes) <= 1 << 12 and sum(sizes) == 2 * x.nbytes
+
+
+def test_scratch_lies_as_empty_does():
+    for dtype in (np.float32, np.float64, bool):
+        maps = CPU.scratch("maps of a test", (2, 3, 4, 5), dtype)
+        assert maps.shape == (2, 3, 4, 5) and maps.dtype == dtype
+        assert maps.strides == CPU.empty((2, 3, 4, 5), dtype).strides
+        assert maps.transpose(0, 2, 3, 1).flags.c_contiguous
+        for shape in ((), (3,), (3, 2), (2, 3, 4), (1, 2, 3, 4, 5)):
+            assert CPU.scratch("maps of a test", shape, dtype).flags.c_contiguous

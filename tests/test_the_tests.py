@@ -18,7 +18,7 @@ from tinyalex import functional as F
 from tinyalex import ops
 from tinyalex.gradcheck import check_grads
 from tinyalex.ops import activation, arithmetic, conv, conv_fast, dropout, exchange
-from tinyalex.ops import linear, loss, lrn, pool, shape
+from tinyalex.ops import linear, loss, lrn, pool, shape, winograd
 
 
 # ---------------------------------------------------------------------------- the checks
@@ -151,6 +151,7 @@ def convolution(algorithm, shapes, *options):
 # groups, two strides, padding on some sides only, an overhang; as wide as there are filters
 CONV = [(2, 4, 6, 4), (4, 2, 3, 3), (4,)], (2, 1), ((1, 0), (0, 2)), 2, True
 TURNED = [(2, 3, 5, 4), (2, 3, 3, 3), (2,)], 1, 1     # stride 1: dL/dx by turned filters
+TILED = [(1, 2, 4, 13), (2, 2, 3, 3), (2,)], 1, ((0, 2), (2, 1))   # three tiles, the last cut off
 
 
 def conv_plain():
@@ -163,6 +164,11 @@ def conv_in_groups():
 
 def conv_turned():
     convolution("fast", *TURNED)
+
+
+def conv_in_tiles():
+    with mock.patch.object(conv_fast, "CHANNELS", 1):  # as if two channels were many
+        convolution("fast", *TILED)
 
 
 def pooling(fn, oracle, values, kind="multilinear"):
@@ -244,6 +250,18 @@ def upside_down(a):
 def in_groups(gw, change, groups=2):
     """Change the filters (K, c, KH, KW), seen as (groups, K / groups, c, KH, KW)."""
     return change(gw.reshape(groups, -1, *gw.shape[1:])).reshape(gw.shape)
+
+
+def wrong_entry(matrices, which, row, column):
+    """Change one number of A^T, G or B^T by a thousandth."""
+    matrices = [a.copy() for a in matrices]
+    matrices[which][row, column] += 0.001
+    return matrices
+
+
+def cut_off(out, width):
+    """Outputs behind the first `width` are never written."""
+    out[:, :, width:] = 0
 
 
 # ---------------------------------------------------------------------------- the table
@@ -394,6 +412,36 @@ MUTANTS = [
          op, x, w, gy)[1][:, :, ::-1, ::-1], right(op, x, w, gy)[2]))),
     (conv_turned, "the filters are turned in forward, too", conv_fast,
      dict(forward=lambda right, op, x, w, b: right(op, x, w[:, :, ::-1, ::-1], b))),
+
+    *[(conv_in_tiles, f"one number of {name} is wrong", winograd,
+       dict(matrices=lambda right, *size, at=at: wrong_entry(right(*size), *at)))
+      for name, at in [("A^T", (0, 1, 2)), ("G", (1, 3, 2)), ("B^T", (2, 1, 4)),
+                       ("B^T, at infinity", (2, 6, 6))]],
+    (conv_in_tiles, "the tiles are shifted by one column", winograd,
+     dict(rows=lambda right, device, pixels, *rest: right(
+         device, np.roll(pixels, 1, axis=2), *rest))),
+    (conv_in_tiles, "the rows of the filter are upside down", winograd,
+     dict(filters=lambda right, w, G: right(w[:, :, ::-1], G))),
+    (conv_in_tiles, "the last tile is forgotten where it is cut off", winograd,
+     dict(outputs=lambda right, device, products, A_t, out, b=None: cut_off(
+         out, right(device, products, A_t, out, b) or out.shape[2] // len(A_t) * len(A_t)))),
+    (conv_in_tiles, "the bias reaches every point, not every output", winograd,
+     dict(outputs=lambda right, device, products, A_t, out, b=None: right(
+         device, products + (0 if b is None else b), A_t, out))),
+    (conv_in_tiles, "a tile that is cut off sends back what stood there before", winograd,
+     dict(outputs_adjoint=lambda right, device, maps, A_t: right(device, np.pad(
+         maps, [(0, 0), (0, 0), (0, -maps.shape[2] % len(A_t)), (0, 0)], "edge"), A_t))),
+    (conv_in_tiles, "dL/dw comes out with rows and columns swapped", winograd,
+     dict(filters_adjoint=lambda right, *args: right(*args).swapaxes(2, 3))),
+    (conv_in_tiles, "dL/dw comes out with filters and channels swapped", winograd,
+     dict(filters_adjoint=lambda right, *args: right(*args).swapaxes(0, 1))),
+    (conv_in_tiles, "backward starts its windows where forward does", conv_fast,
+     dict(slide=lambda right, device, x, w, b, out, padding, partner=None: right(
+         device, x, w, b, out, ((0, 2), (2, 1)), partner))),
+    (conv_in_tiles, "only the first rows teach the filters", conv_fast,
+     dict(slide=lambda right, device, x, w, b, out, padding, partner=None: right(
+         device, x, w, b, out, padding, partner if partner is None else np.where(
+             np.arange(partner.shape[2])[:, None] < 2, partner, 0)))),
 
     (max_pool, "overlapping windows write '=' for '+='", pool.MaxPool2d,
      dict(backward=overwritten)),

@@ -125,7 +125,7 @@ def walk(root, gradient, retain_graph=False):
             home = parent.home
             held = home.ledger.hold(gx, ~node.number)
             if parent not in waiting:
-                owner = _owner(held, node, gxs) if parent.keep else _BORROWED
+                owner = _owner(gx, held, node, gxs) if parent.keep else _BORROWED
                 waiting[parent] = gx, owner
                 heapq.heappush(heap, (-parent.number, parent))
                 continue
@@ -139,10 +139,12 @@ def walk(root, gradient, retain_graph=False):
             node.release()
 
 
-def _owner(held, node, gxs):
-    """Fresh is memory that was first booked here, and that one gradient alone stands on."""
-    stand = sum(held.ledger.hold(gx) is held for gx in gxs if gx is not None)
-    return _FRESH if held.maker == ~node.number and stand == 1 else _BORROWED
+def _owner(gx, held, node, gxs):
+    """Fresh is memory that was first booked here, all of it, and by one gradient alone."""
+    here = ~node.number
+    stand = sum(held.ledger.hold(other, here) is held for other in gxs if other is not None)
+    alone = held.maker == here and stand == 1 and gx.nbytes == held.nbytes
+    return _FRESH if alone else _BORROWED
 
 
 def _gather(node, gy, owner):

@@ -76,8 +76,10 @@ class FreeList:
         i = bisect_left(self._idle, nbytes, key=lambda entry: entry[0])
         if i == len(self._idle) or self._idle[i][0] > nbytes * ROOM:
             self._shrink(nbytes)
-            self.held_bytes += nbytes
-            return np.empty(nbytes, np.uint8)
+            buffer = np.empty(nbytes, np.uint8)
+            self.held_bytes += nbytes                   # not before: there may be no such memory
+            self.most_lent = max(self.most_lent, self.held_bytes - self.idle_bytes)
+            return buffer
         buffer = self._idle.pop(i)[2]
         self.idle_bytes -= buffer.nbytes
         return buffer
@@ -91,8 +93,8 @@ class FreeList:
 
     def _shrink(self, nbytes):
         """Before asking for more, let go of what has waited longest, if too much is held."""
-        self.most_lent = max(self.most_lent, self.held_bytes - self.idle_bytes + nbytes)
-        while self._idle and self.held_bytes + nbytes > SLACK * self.most_lent:
+        most = max(self.most_lent, self.held_bytes - self.idle_bytes + nbytes)
+        while self._idle and self.held_bytes + nbytes > SLACK * most:
             oldest = min(range(len(self._idle)), key=lambda i: self._idle[i][1])
             gone = self._idle.pop(oldest)[0]
             self.idle_bytes -= gone

@@ -76,10 +76,12 @@ class LocalResponseNorm(Function):
         if x.ndim != 4 or len(x) == 0:
             raise ValueError(f"{self.name}: needs maps (N, C, H, W), N > 0; got {x.shape}")
         xp, self.bands = self.xp, self.windows(x.shape, x.dtype)
-        y, d = self.device.empty(x.shape, x.dtype), self.device.empty(x.shape, x.dtype)
+        y, kept = self.device.empty(x.shape, x.dtype), self.recording
+        d = self.device.empty(x.shape, x.dtype) if kept else None
 
         def some(images):               # until y is written, its memory holds what comes and goes
-            x_, d_, y_ = x[images], d[images], y[images]
+            x_, y_ = x[images], y[images]
+            d_ = d[images] if kept else self.device.scratch("lrn.d", x_.shape, x.dtype)
             sums = self.sums(xp.multiply(x_, x_, out=y_), self.bands)
             xp.multiply(sums, self.a, out=d_)
             d_ += self.k

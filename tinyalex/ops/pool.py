@@ -71,6 +71,8 @@ class MaxPool2d(Pool):
             y_[...] = -xp.inf                                   # padding never wins
             for window, pixel in (*steps, last):
                 xp.maximum(y_[window], x_[pixel], out=y_[window])
+            if not self.recording:                              # no backward will ask who won
+                return
             lost = self.device.scratch("pool.lost", y_.shape, bool)
             lost[...], first[...] = True, 0                     # the winner's number is how many
             for window, pixel in steps:                         # taps lost before the first that

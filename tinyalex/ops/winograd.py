@@ -92,18 +92,27 @@ def outputs(device, products, A_t, out, b=None):
     m, (n, OH, OW, K) = len(A_t), out.shape
     y = device.scratch("winograd.y", (m, n, -(-OW // m), OH, K), out.dtype)
     np.matmul(A_t, products.reshape(len(products), -1), out=y.reshape(m, -1))
-    for s in range(min(m, OW)):
-        to = out[:, :, s::m]                                        # (n, OH, T or T - 1, K)
-        to[...] = y[s, :, :to.shape[2]].transpose(0, 2, 1, 3)
+    for columns, of_tiles in _tiles(out, y):
+        columns[...] = of_tiles
 
 
 def outputs_adjoint(device, maps, A_t):
     """Return A of `maps` (n, OH, OW, K), cut into tiles of m columns: (a, n*T*OH, K)."""
     (m, a), (n, OH, OW, K) = A_t.shape, maps.shape
     y = device.scratch("winograd.y", (m, n, -(-OW // m), OH, K), maps.dtype)
-    for s in range(m):
-        part = maps[:, :, s::m]                                     # (n, OH, T or T - 1, K)
-        y[s, :, :part.shape[2]] = part.transpose(0, 2, 1, 3)
-        y[s, :, part.shape[2]:] = 0
+    y[OW % m or m:, :, -1] = 0                                      # where no output is
+    for columns, of_tiles in _tiles(maps, y):
+        of_tiles[...] = columns
     out = device.scratch("winograd.products", (a, y[0].size), maps.dtype)
     return np.matmul(A_t.T, y.reshape(m, -1), out=out).reshape(a, -1, K)
+
+
+def _tiles(maps, y):
+    """Yield views of `maps` (n, OH, OW, K) beside those of `y` (m, n, T, OH, K) that belong there:
+    of the whole tiles, and of the last where it is cut off."""
+    (n, OH, OW, K), m = maps.shape, len(y)
+    whole = OW // m
+    yield (maps[:, :, :whole * m].reshape(n, OH, whole, m, K),      # an axis split in two: a view
+           y[:, :, :whole].transpose(1, 3, 2, 0, 4))                # (n, OH, T, m, K)
+    if OW % m:
+        yield maps[:, :, whole * m:], y[:OW % m, :, -1].transpose(1, 2, 0, 3)   # (n, OH, rest, K)
