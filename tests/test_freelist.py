@@ -556,3 +556,10 @@ def test_one_number_seen_many_times_is_no_gradient_to_keep():
         assert t.grad.flags.writeable and 0 not in t.grad.strides
     x.grad[0] = 0
     assert x.grad[1:].all()
+
+
+def test_what_cannot_be_written_to_is_no_gradient_to_keep():
+    x, _ = leaves((4, 5))
+    Returns(lambda op, gy: (np.broadcast_to(gy * 2, gy.shape),))(x).sum().backward()
+    x.grad *= 2
+    assert (x.grad == 4).all()

@@ -141,6 +141,8 @@ def walk(root, gradient, retain_graph=False):
 
 def _owner(gx, held, node, gxs):
     """Fresh is memory that was first booked here, all of it, and by one gradient alone."""
+    if not getattr(gx.flags, "writeable", True):         # CuPy knows no arrays that are not
+        return _BORROWED
     here = ~node.number
     stand = sum(held.ledger.hold(other, here) is held for other in gxs if other is not None)
     alone = held.maker == here and stand == 1 and gx.nbytes == held.nbytes
