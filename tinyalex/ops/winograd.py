@@ -11,9 +11,9 @@ A convolution sums over channels and filter rows between the brackets, so each p
 matrix product: 8 for four outputs of 5 taps instead of 20, and the transforms cost little as they
 run along one axis only. (Winograd 1980; Lavin and Gray 2015 brought it to convolutions, in 2-d.)
 
-The results differ from the plain sums in the last bits. In float32 the largest error, as a share of
-the largest value, is 2 to 3.4e-6 for outputs and dL/dx of the paper's layers (plainly 2 to 5e-7) and
-1 to 2.4e-6 for dL/dw (plainly 4 to 6e-7). An infinite pixel makes NaN of the whole tile around it.
+The results differ from the plain sums in the last bits. In float32 the largest error, as a share
+of the largest value, is 2 to 3.4e-6 for outputs and dL/dx of the paper's layers (plainly 2 to 5e-7)
+and 1 to 2.4e-6 for dL/dw (plainly 4 to 6e-7). One infinite pixel makes NaN of the tiles around it.
 """
 import functools
 
