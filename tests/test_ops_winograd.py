@@ -310,3 +310,17 @@ def test_which_convolutions_slide(monkeypatch, run, shape, options, slides):
         found = run(fn, arrays)
     assert rows.called == slides
     close(found, expected)
+
+
+@pytest.mark.parametrize("small, rows", [(0, 8 * 8), (10**9, 8)])
+def test_products_are_small_or_whole(monkeypatch, small, rows):
+    """Few filters are multiplied by one row of outputs at a time, many by all rows of a block."""
+    x, w = (strategies.normal(s, 0) for s in [(1, 3, 17, 17), (4, 3, 3, 3)])
+    with ta.conv_algorithm("plain"):
+        expected = F.conv2d(ta.Tensor(x), ta.Tensor(w), stride=2).data
+    shapes = []
+    monkeypatch.setattr(conv_fast, "SMALL", small)
+    monkeypatch.setattr(conv_fast, "np", mock.Mock(wraps=np, matmul=lambda a, b, out: (
+        shapes.append(a.shape), np.matmul(a, b, out=out))))
+    y = F.conv2d(ta.Tensor(x), ta.Tensor(w), stride=2).data
+    assert np.allclose(y, expected, rtol=0, atol=1e-12) and {s[-2] for s in shapes} == {rows}

@@ -16,6 +16,7 @@ from . import winograd
 from .geometry import taps
 
 BLOCK = 1 << 20      # elements of a block's rows: 4 MiB in float32
+SMALL = 10**6        # multiplications up to which OpenBLAS takes matrices as they lie, unpacked
 CHANNELS = 8         # fewer, and winograd.py's transforms cost more than its products save
 
 
@@ -103,8 +104,9 @@ def multiply(op, x, w, b, out):
             to = out[n, o]                                        # (n, o, OW, K)
             for g, rows in enumerate(_rows(op, x, n, o)):         # (n*o*OW, KH*KW*C/G)
                 if G == 1:
-                    np.matmul(rows.reshape(-1, OW, len(filters[0])), filters[0],
-                              out=to.reshape(-1, OW, K))
+                    m = OW if OW * filters[0].size <= SMALL else len(rows)
+                    np.matmul(rows.reshape(-1, m, len(filters[0])), filters[0],
+                              out=to.reshape(-1, m, K))           # (n*o*OW/m, m, K)
                 else:
                     part = device.scratch("conv.y", (len(rows), K // G), x.dtype)
                     np.matmul(rows, filters[g], out=part)
