@@ -220,7 +220,8 @@ def test_snapshot_is_plain_and_does_not_change(ledger):
     ledger.count("cpu:9", "exchange", 16)
     then = ledger.snapshot()
     assert then == {"live_bytes": 16, "peak_bytes": 16, "copies": {("cpu:9", "exchange"): 1},
-                    "bytes": {("cpu:9", "exchange"): 16}}
+                    "bytes": {("cpu:9", "exchange"): 16}, "pool": {}}
+    assert CPU.ledger.snapshot()["pool"] == CPU.memory()
     ledger.count("cpu:9", "exchange", 16)
     ledger.reset()
     assert then["bytes"] == {("cpu:9", "exchange"): 16}

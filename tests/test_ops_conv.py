@@ -49,6 +49,19 @@ def test_conv2d_is_its_definition(agrees, algorithm, geometry, bias, dtype, layo
 
 
 @by_both
+@FEWER
+@given(strategies.conv_geometry(), st.booleans(), strategies.dtypes(), strategies.devices(),
+       strategies.seeds())
+def test_with_relu_it_is_a_relu_behind_it(run, algorithm, geometry, bias, dtype, device, seed):
+    """Bit for bit, the gradients too: the pass that it saves changes nothing."""
+    arrays = [a.astype(dtype) for a in operands(geometry, seed, bias)]
+    with ta.conv_algorithm(algorithm):
+        joined = run(lambda *a: F.conv2d(*a, **geometry.conv, relu=True), arrays, device=device)
+        apart = run(lambda *a: F.relu(F.conv2d(*a, **geometry.conv)), arrays, device=device)
+    assert all(map(np.array_equal, joined, apart))
+
+
+@by_both
 def test_224_pixels_give_55_windows_by_the_rule_of_2012(algorithm):
     """The paper's first layer: its last windows hang 3 pixels over the end, over zeros."""
     x, w = tensor(1, 3, 224, 224), tensor(2, 3, 11, 11)

@@ -49,6 +49,16 @@ def test_gradients_of_linear(shapes, layout, device, seed):
                 device=device).raise_if_wrong()
 
 
+@FEWER
+@given(shapes=layers(), dtype=strategies.dtypes(), device=strategies.devices(),
+       seed=strategies.seeds())
+def test_with_relu_it_is_a_relu_behind_it(run, shapes, dtype, device, seed):
+    arrays = [a.astype(dtype) for a in arrays_of(shapes, seed)]
+    joined = run(lambda *a: F.linear(*a, relu=True), arrays, device=device)
+    apart = run(lambda *a: F.relu(F.linear(*a)), arrays, device=device)
+    assert all(map(np.array_equal, joined, apart))
+
+
 @given(shapes=products(), dtype=strategies.dtypes(), **places)
 def test_matmul_is_its_definition(agrees, shapes, dtype, layout, device, seed):
     def oracle(a, b):

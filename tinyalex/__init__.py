@@ -11,8 +11,8 @@ Read the package from the ground up: ``device``, ``tensor``, ``ops``, ``nn``, ``
 """
 from . import ops, random  # noqa: F401  (ops attaches the operators to Tensor)
 from . import functional, models, nn, optim
-from .device import (BackendUnavailable, Device, DeviceMismatch, get_num_threads, set_num_threads,
-                     transfer)
+from .device import (BackendUnavailable, Device, DeviceMismatch, OutOfMemory, get_num_threads,
+                     set_num_threads, transfer)
 from .gradcheck import check_grads
 from .graph import detect_anomaly, enable_grad, no_grad
 from .ops.conv import conv_algorithm
@@ -20,7 +20,7 @@ from .random import manual_seed
 from .tensor import Function, Tensor
 
 __version__ = "0.1.0"
-__all__ = ["BackendUnavailable", "Device", "DeviceMismatch", "Function", "Tensor", "check_grads",
-           "conv_algorithm", "detect_anomaly", "enable_grad", "functional", "get_num_threads",
-           "manual_seed", "models", "nn", "no_grad", "optim", "random", "set_num_threads",
-           "transfer"]
+__all__ = ["BackendUnavailable", "Device", "DeviceMismatch", "Function", "OutOfMemory", "Tensor",
+           "check_grads", "conv_algorithm", "detect_anomaly", "enable_grad", "functional",
+           "get_num_threads", "manual_seed", "models", "nn", "no_grad", "optim", "random",
+           "set_num_threads", "transfer"]

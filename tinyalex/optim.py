@@ -3,6 +3,7 @@ import math
 import numbers
 
 from . import random
+from .kernels import launch, on
 from .tensor import Tensor
 
 
@@ -85,6 +86,10 @@ class SGD:
         lr, decay = self.lr, self.weight_decay if own is None else own
         if getattr(p, "is_bias", False):
             lr, decay = (self.lr if self.bias_lr is None else self.bias_lr), 0.0
+        if on(p.device):
+            launch(p.device, "sgd.update", v.size, p.data, p.device.xp.ascontiguousarray(g), v,
+                   self.momentum, lr, decay * lr)
+            return
         xp, (w, g, v) = p.device.xp, (p.device.xp.atleast_1d(a) for a in (p.data, g, v))
 
         def some(rows):

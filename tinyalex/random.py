@@ -115,12 +115,24 @@ def bits(purpose, name, rows, units, *, use=0, first_row=0):
     return halves[skip:words].reshape(rows, units)
 
 
-def _philox(purpose, name, seed, step, index, block):
+def key(purpose, name):
+    """Return Philox' key of a place, (seed, hash of the place), for those who draw elsewhere.
+
+    >>> import tinyalex as ta
+    >>> ta.manual_seed(0)
+    >>> key("dropout", "drop6")[0]
+    0
+    """
     place = hashlib.blake2b(f"{purpose}/{name}".encode(), digest_size=8).digest()
-    seed = _seed if seed is None else _word("seed", seed)
-    key = np.array([seed, int.from_bytes(place, "little")], np.uint64)
+    return _seed, int.from_bytes(place, "little")
+
+
+def _philox(purpose, name, seed, step, index, block):
+    own_seed, place = key(purpose, name)
+    seed = own_seed if seed is None else _word("seed", seed)
+    both = np.array([seed, place], np.uint64)
     counter = np.array([block, 0, _word("index", index), _word("step", step)], np.uint64)
-    return np.random.Philox(key=key, counter=counter)
+    return np.random.Philox(key=both, counter=counter)
 
 
 def _word(name, value):

@@ -20,6 +20,30 @@ class DeviceMismatch(TypeError):
     """One op was given tensors of several devices; the message names them and the fix."""
 
 
+class OutOfMemory(MemoryError):
+    """A graphics card has no room for an array; the message says what it holds, and its limit.
+
+    Attributes
+    ----------
+    device : Device
+    """
+
+    def __init__(self, device, message):
+        super().__init__(message)
+        self.device = device
+
+
+class Fetched:
+    """An array on its way to the host, as :meth:`Device.fetch` returns it."""
+
+    def __init__(self, array):
+        self._array = array
+
+    def result(self):
+        """Return the NumPy array, once it has arrived."""
+        return self._array
+
+
 class Device:
     """A place where arrays live: ``cpu:0``, ``cpu:1``, ``cuda:0``, ``cuda:1``, ...
 
@@ -60,6 +84,7 @@ class Device:
     """
 
     _interned = {}
+    kinds = {}            # "cpu" and "cuda": the classes that serve them
     kind, xp = "cpu", np
 
     def __new__(cls, name="cpu:0"):
@@ -74,11 +99,10 @@ class Device:
         kind, index, alias = match[1], int(match[2] or 0), int(match[3] or 0)
         canonical = f"{kind}:{index}" + (f"#{alias}" if alias else "")
         if canonical not in Device._interned:
-            if kind == "cuda":
-                from .cuda import CudaDevice as cls
-            device = object.__new__(cls)
+            device = object.__new__(Device.kinds[kind])
             device.name, device.index, device.alias = canonical, index, alias
-            device.ledger, device._scratch, device._free = Ledger(), Scratch(), FreeList()
+            device._scratch, device._free = Scratch(), FreeList()
+            device.ledger = Ledger(device.memory)
             device._open()
             Device._interned[canonical] = device
         Device._interned[name] = Device._interned[canonical]
@@ -107,6 +131,54 @@ class Device:
     def numpy(self, array):
         """Return an array of this device as a NumPy array on the host."""
         return array
+
+    def pinned(self, shape, dtype):
+        """Return an uninitialized NumPy array from which this device copies fastest."""
+        return np.empty(shape, dtype)
+
+    @contextlib.contextmanager
+    def staged(self, host):
+        """Context: the bytes of the NumPy array `host` on this device, a flat uint8 array.
+
+        It is valid for the work that is launched inside. On a GPU the copy runs beside the work
+        launched before, if `host` is :meth:`pinned`; leave `host` alone until results of the work
+        have been seen.
+
+        Examples
+        --------
+        >>> import numpy as np, tinyalex as ta
+        >>> with ta.Device("cpu:0").staged(np.array([1, 256], np.uint16)) as data:
+        ...     data.tolist()
+        [1, 0, 0, 1]
+        """
+        yield np.ascontiguousarray(host).reshape(-1).view(np.uint8)
+
+    def fetch(self, array):
+        """Start to copy `array` to the host, and return a :class:`Fetched` at once.
+
+        Who calls ``result()`` later, after more work was launched, keeps a GPU busy meanwhile.
+
+        Examples
+        --------
+        >>> import numpy as np, tinyalex as ta
+        >>> ta.Device("cpu:0").fetch(np.ones(2)).result().tolist()
+        [1.0, 1.0]
+        """
+        return Fetched(array)
+
+    def memory(self):
+        """Return what is in use: ``{"used_bytes", "held_bytes", "limit_bytes", "total_bytes"}``.
+
+        Held is what arrays use and what waits to be used again; None stands for no limit, and for
+        a total that is not this device's own.
+        """
+        held = self._free.held_bytes
+        return {"used_bytes": held - self._free.idle_bytes, "held_bytes": held,
+                "limit_bytes": None, "total_bytes": None}
+
+    def limit_memory(self, nbytes):
+        """Let this device's card hold no more than `nbytes`; None lifts the limit. GPUs only."""
+        raise ValueError(f"limit_memory: {self.name} has no limit of its own; only GPUs do")
 
     def empty(self, shape, dtype):
         """Return an uninitialized array; a feature map (N, C, H, W) lies channels-last on a CPU.
@@ -216,3 +288,6 @@ class Device:
 
     def synchronize(self):
         """Wait until all work given to this device is done."""
+
+
+Device.kinds["cpu"] = Device

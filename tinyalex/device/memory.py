@@ -37,8 +37,8 @@ class Ledger:
     8
     """
 
-    def __init__(self):
-        self._holdings = {}
+    def __init__(self, pool=dict):
+        self._holdings, self._pool = {}, pool
         self.live_bytes = 0
         self.reset()
 
@@ -72,9 +72,13 @@ class Ledger:
         self.bytes[source, kind] += nbytes
 
     def snapshot(self):
-        """Return the books as plain values: ``{"live_bytes", "peak_bytes", "copies", "bytes"}``."""
+        """Return the books as plain values.
+
+        ``{"live_bytes", "peak_bytes", "copies", "bytes", "pool"}``, the last as
+        :meth:`Device.memory` tells it.
+        """
         return {"live_bytes": self.live_bytes, "peak_bytes": self.peak_bytes,
-                "copies": dict(self.copies), "bytes": dict(self.bytes)}
+                "copies": dict(self.copies), "bytes": dict(self.bytes), "pool": self._pool()}
 
 
 class Scratch(threading.local):

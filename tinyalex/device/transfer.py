@@ -1,6 +1,7 @@
 """The only path between two devices. Every arrival is counted in the ledger of its destination."""
 import numpy as np
 
+from . import cuda
 from .core import Device
 
 
@@ -37,5 +38,4 @@ def transfer(array, src, dst, kind="exchange"):
     dst.ledger.count(src.name, kind, array.nbytes)
     if src.kind == dst.kind == "cpu":
         return np.array(array, order="K")
-    from . import cuda
     return cuda.copy(array, src, dst)

@@ -1,5 +1,7 @@
 """Neurons: ReLU, tanh and the logistic function. Paper section 3.1."""
+from ..kernels import launch, on
 from ..tensor import Function
+from .arithmetic import in_order
 
 
 class ReLU(Function):
@@ -20,9 +22,16 @@ class ReLU(Function):
 
     def backward(self, gy):
         (y,) = self.saved
-        gx = self.device.empty(y.shape, y.dtype)
-        self.device.each(lambda gx, gy, y: self.xp.multiply(gy, y > 0, out=gx), gx, gy, y)
-        return (gx,)
+        return (relu_gradient(self.device, gy, y),)
+
+
+def relu_gradient(device, gy, y):
+    """Return gy * [y > 0], for the outputs y of a ReLU."""
+    gx = device.empty(y.shape, y.dtype)
+    if on(device):
+        launch(device, "bias.relu_backward", y.size, in_order(gy), in_order(y), gx)
+        return gx
+    return device.each(lambda gx, gy, y: device.xp.multiply(gy, y > 0, out=gx), gx, gy, y)
 
 
 class Tanh(Function):

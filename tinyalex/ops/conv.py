@@ -3,7 +3,8 @@ import contextlib
 import threading
 
 from ..tensor import Function
-from . import conv_fast
+from . import conv_cuda, conv_fast
+from .activation import relu_gradient
 from .arithmetic import in_order
 from .geometry import pair, refuse, sides, taps, windows
 
@@ -19,6 +20,7 @@ _choice = _Choice()
 def conv_algorithm(name):
     """Context: run convolutions by ``"plain"``, the body printed below, or ``"fast"`` (default).
 
+    Fast is conv_fast.py on a CPU and conv_cuda.py, with kernels, on a GPU.
     Both compute the same sums, but not in the same order: they differ in the last bits. Backward
     follows the forward that it belongs to, wherever it is called.
 
@@ -86,17 +88,19 @@ class Conv2d(Function):
     of group g: that is how the paper's layers 2, 4 and 5 stay on one GPU.
     """
 
-    def __init__(self, stride=1, padding=0, groups=1, ceil_mode=False):
+    def __init__(self, stride=1, padding=0, groups=1, ceil_mode=False, relu=False):
         self.stride, self.padding = pair("stride", stride, 1), sides(padding)
-        self.groups, self.ceil_mode = groups, ceil_mode
+        self.groups, self.ceil_mode, self.relu = groups, ceil_mode, relu
 
     def forward(self, x, w, b):
-        self.save(x, w)
         self.kernel, self.out = w.shape[2:], self.check(x, w, b)
-        self.fast = self.device.kind == "cpu" and _choice.algorithm == "fast"
-        if self.fast:
-            return conv_fast.forward(self, x, w, b)
+        self.fast = _FAST[self.device.kind] if _choice.algorithm == "fast" else None
+        y = self.fast.forward(self, x, w, b) if self.fast else self.plain(x, w, b)
+        self.save(x, w, y if self.relu else None)
+        return y
 
+    def plain(self, x, w, b):
+        """Return y by one matrix product for each image and group."""
         xp, G, (OH, OW) = self.xp, self.groups, self.out
         y = self.device.empty((len(x), len(w), OH, OW), x.dtype)
         filters = in_order(w).reshape(G, len(w) // G, -1)           # (G, K/G, C/G*KH*KW)
@@ -110,7 +114,7 @@ class Conv2d(Function):
         self.device.map(len(x), some)
         if b is not None:
             y += b[:, None, None]                                   # one bias per filter
-        return y
+        return xp.maximum(y, 0, out=y) if self.relu else y
 
     # With the windows as columns, y = w cols is a matrix product for each image and group, so
     #   dL/dw    = dL/dy cols^T        summed over images
@@ -118,10 +122,13 @@ class Conv2d(Function):
     #                                  several windows and receives the sum of what they send
     #   dL/db_k  = sum over n,o,p of dL/dy[n,k,o,p]
 
+    # and behind a ReLU, dL/dy counts only where y > 0
+
     def backward(self, gy):
-        x, w = self.saved
+        x, w, y = self.saved
+        gy = gy if y is None else relu_gradient(self.device, gy, y)
         if self.fast:
-            return conv_fast.backward(self, x, w, gy)
+            return self.fast.backward(self, x, w, gy)
 
         xp, G, (OH, OW), gy = self.xp, self.groups, self.out, in_order(gy)
         gx = self.device.empty(x.shape, x.dtype) if self.needs_grad[0] else None
@@ -167,7 +174,10 @@ class Conv2d(Function):
         return out
 
 
-def conv2d(x, w, b=None, stride=1, padding=0, groups=1, ceil_mode=False):
+_FAST = {"cpu": conv_fast, "cuda": conv_cuda}
+
+
+def conv2d(x, w, b=None, stride=1, padding=0, groups=1, ceil_mode=False, relu=False):
     """Slide the filters `w` over the maps `x`.
 
     Parameters
@@ -183,6 +193,8 @@ def conv2d(x, w, b=None, stride=1, padding=0, groups=1, ceil_mode=False):
     ceil_mode : bool
         Keep a last window that hangs over the end, its overhang zero: the rule of the 2012 source,
         by which 224 pixels, kernel 11, stride 4 give 55 windows.
+    relu : bool
+        Return max(y, 0): on a GPU, one pass over the maps less than with a ReLU of its own.
 
     Returns
     -------
@@ -201,4 +213,4 @@ def conv2d(x, w, b=None, stride=1, padding=0, groups=1, ceil_mode=False):
     >>> ta.functional.conv2d(x, w, stride=4, ceil_mode=True).shape
     (1, 96, 55, 55)
     """
-    return Conv2d(stride, padding, groups, ceil_mode)(x, w, b)
+    return Conv2d(stride, padding, groups, ceil_mode, relu)(x, w, b)

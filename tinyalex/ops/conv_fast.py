@@ -27,7 +27,7 @@ def forward(op, x, w, b):
     lane = (slide(op.device, x, w, b, pixels_y, op.padding) if _slides(op, x)
             else multiply(op, x, w, b, pixels_y))
     op.device.map(len(x), lane, work=_work(op, w))
-    return y
+    return op.device.each(lambda y, x: np.maximum(x, 0, out=y), y, y) if op.relu else y
 
 
 def backward(op, x, w, gy):

@@ -1,7 +1,11 @@
 """Dropout: each unit is silent with probability p while training. Paper section 4.2."""
 import numbers
 
+import numpy as np
+
 from .. import random
+from ..device import Device
+from ..kernels import launch, on
 from ..tensor import Function, _common_device
 
 
@@ -25,8 +29,8 @@ class Dropout(Function):
         return (gx if mask is None else gx * mask,)
 
 
-def draw_mask(shape, p, place="", *, units=None, start=0, first_row=0):
-    """Return a mask (a boolean NumPy array) of `shape`, True with probability 1 - p.
+def draw_mask(shape, p, place="", *, units=None, start=0, first_row=0, device="cpu:0"):
+    """Return a mask (a boolean array on `device`) of `shape`, True with probability 1 - p.
 
     It is a function of (seed, step, use, place, row, unit): the same on any device, in any number
     of towers or machines.
@@ -43,13 +47,23 @@ def draw_mask(shape, p, place="", *, units=None, start=0, first_row=0):
         Where this is one tower's part of a joined layer: units of the whole, and where it starts.
     first_row : int
         The place of row 0 in the global batch.
+    device : Device or str
+        A GPU draws by itself, and gets the same bits.
     """
     rows, own = shape[0], 1
     for extent in shape[1:]:
         own *= extent
     use = random.next_use(("dropout", place, start, first_row))
-    words = random.bits("dropout", place, rows, units or own, use=use, first_row=first_row)
-    return (words[:, start:start + own] >= round(p * 2**32)).reshape(shape)
+    device, units, threshold = Device(device), units or own, round(p * 2**32)
+    if on(device):
+        mask = device.empty(shape, np.uint8)
+        numbers = (*random.key("dropout", place), use, random.get_state()["step"], threshold,
+                   first_row, units, start)
+        with device.scope():
+            launch(device, "dropout.draw_mask", mask.size, mask, *map(np.uint64, numbers), own)
+            return mask.view(bool)
+    words = random.bits("dropout", place, rows, units, use=use, first_row=first_row)
+    return device.array((words[:, start:start + own] >= threshold).reshape(shape))
 
 
 def dropout(x, p=0.5, training=True, mask=None, scaling="inverted", place="F.dropout", **part):
@@ -102,6 +116,6 @@ def dropout(x, p=0.5, training=True, mask=None, scaling="inverted", place="F.dro
     if mask is None and p == 0:
         return x
     if mask is None:
-        mask = draw_mask(x.shape, p, place, **part)
+        mask = draw_mask(x.shape, p, place, device=x.device, **part)
     scale = 1 / (1 - p) if scaling == "inverted" and p < 1 else 1
     return Dropout(x.device.array(mask), scale)(x)

@@ -1,10 +1,15 @@
 """Matrix products: the fully-connected layer and a @ b."""
+from ..kernels import launch, on
 from ..tensor import Function, Tensor
+from .activation import relu_gradient
 from .arithmetic import in_order, sum_to
 
 
 class Linear(Function):
     """y[n,k] = b[k] + sum over c of x[n,c] w[k,c]: every output sees every input."""
+
+    def __init__(self, relu=False):
+        self.relu = relu
 
     def forward(self, x, w, b):
         if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[1]:
@@ -13,23 +18,27 @@ class Linear(Function):
         if b is not None and b.shape != (len(w),):
             raise ValueError(f"linear: b has shape {b.shape}; expected ({len(w)},)")
         x, w = in_order(x), in_order(w)
-        self.save(x, w)
         y = self.device.empty((len(x), len(w)), x.dtype)
+        self.save(x, w, y if self.relu else None)
 
         def some(k):                                     # threads share the outputs: fc6's weights
             self.xp.matmul(x, w[k].T, out=y[:, k])       # are read once, not once per thread
 
         self.device.map(len(w), some, work=2 * x.size)
+        if on(self.device):
+            launch(self.device, "bias.bias_relu", y.size, y, b, y, len(w), 1, len(w), 1, self.relu)
+            return y
         if b is not None:
             y += b                                       # (N, K)
-        return y
+        return self.xp.maximum(y, 0, out=y) if self.relu else y
 
     #   dL/dx[n,c] = sum over k of dL/dy[n,k] w[k,c]     gx = gy w
     #   dL/dw[k,c] = sum over n of dL/dy[n,k] x[n,c]     gw = gy^T x
-    #   dL/db[k]   = sum over n of dL/dy[n,k]
+    #   dL/db[k]   = sum over n of dL/dy[n,k]           and behind a ReLU, dL/dy only where y > 0
 
     def backward(self, gy):
-        (x, w), gy = self.saved, in_order(gy)
+        (x, w, y), gy = self.saved, in_order(gy)
+        gy = gy if y is None else relu_gradient(self.device, gy, y)
         gx = self.device.empty(x.shape, x.dtype) if self.needs_grad[0] else None
         gw = self.device.empty(w.shape, w.dtype) if self.needs_grad[1] else None
         matmul, share = self.xp.matmul, self.device.map
@@ -63,7 +72,7 @@ class MatMul(Function):
         return sum_to(self.xp, ga, a.shape), sum_to(self.xp, gb, b.shape)
 
 
-def linear(x, w, b=None):
+def linear(x, w, b=None, relu=False):
     """Apply a fully-connected layer.
 
     Parameters
@@ -71,6 +80,8 @@ def linear(x, w, b=None):
     x : Tensor, (N, C)
     w : Tensor, (K, C)
     b : Tensor, (K,), optional
+    relu : bool
+        Return max(y, 0).
 
     Returns
     -------
@@ -82,7 +93,7 @@ def linear(x, w, b=None):
     >>> ta.functional.linear(ta.Tensor([[1.0, 2.0]]), ta.Tensor([[3.0, 4.0]])).item()
     11.0
     """
-    return Linear()(x, w, b)
+    return Linear(relu)(x, w, b)
 
 
 def matmul(a, b):

@@ -1,7 +1,9 @@
 """Response normalization: neighbors inhibit each other. Paper section 3.3."""
 import numbers
 
+from ..kernels import launch, on
 from ..tensor import Function
+from .arithmetic import in_order
 
 
 def band(xp, n, size, dtype):
@@ -72,12 +74,26 @@ class LocalResponseNorm(Function):
         return across_channels(self.xp, a, *bands,
                                self.device.scratch("lrn.sums", (N, H * W, C), a.dtype))
 
+    def fused(self):
+        """Whether one kernel does it all."""
+        return on(self.device)
+
+    @staticmethod
+    def strips(x):
+        """Return the number of the kernels' threads: strips of 32 channels, for each pixel."""
+        return len(x) * -(-x.shape[1] // 32) * x[0, 0].size
+
     def forward(self, x):
         if x.ndim != 4 or len(x) == 0:
             raise ValueError(f"{self.name}: needs maps (N, C, H, W), N > 0; got {x.shape}")
-        xp, self.bands = self.xp, self.windows(x.shape, x.dtype)
-        y, kept = self.device.empty(x.shape, x.dtype), self.recording
+        xp, kept, y = self.xp, self.recording, self.device.empty(x.shape, x.dtype)
         d = self.device.empty(x.shape, x.dtype) if kept else None
+        if self.fused():
+            launch(self.device, "lrn.forward", self.strips(x), in_order(x), y, d, x.shape[1],
+                   x[0, 0].size, float(self.a), float(self.beta), float(self.k), SIZE=self.size)
+            self.save(x, d)
+            return y
+        self.bands = self.windows(x.shape, x.dtype)
 
         def some(images):               # until y is written, its memory holds what comes and goes
             x_, y_ = x[images], y[images]
@@ -99,6 +115,10 @@ class LocalResponseNorm(Function):
     def backward(self, gy):
         x, d = self.saved
         xp, gx = self.xp, self.device.empty(x.shape, x.dtype)
+        if self.fused():
+            launch(self.device, "lrn.backward", self.strips(x), in_order(x), d, in_order(gy), gx,
+                   x.shape[1], x[0, 0].size, float(self.a), float(self.beta), SIZE=self.size)
+            return (gx,)
         holders = [band.T for band in self.bands]
 
         def some(images):
@@ -127,6 +147,9 @@ class SpatialResponseNorm(LocalResponseNorm):
     def __init__(self, size, alpha=1e-3, beta=0.75, k=1.0):
         super().__init__(size, alpha, beta, k)
         self.a = alpha / size**2
+
+    def fused(self):
+        return False                        # its window is another one
 
     def windows(self, shape, dtype):
         """Return the bands over rows and over columns."""

@@ -1,5 +1,7 @@
 """Pooling with overlapping windows. Paper section 3.4: 3x3 windows, 2 apart."""
+from ..kernels import launch, on
 from ..tensor import Function
+from .arithmetic import in_order
 from .geometry import pair, refuse, sides, taps, windows
 
 
@@ -44,6 +46,11 @@ class Pool(Function):
         laid[...] = maps
         return laid
 
+    def geometry(self, shape, out):
+        """Return H W, KH KW, OH OW, the strides, and the padding above and to the left."""
+        return (*shape[2:], *self.kernel, *out, *self.stride,
+                self.padding[0][0], self.padding[1][0])
+
     def each_tap(self, shape, out):
         """Yield, for each tap of a window, the windows that have it inside and its pixels.
 
@@ -64,6 +71,11 @@ class MaxPool2d(Pool):
         shape = x.shape[:2] + out                               # (N, C, OH, OW)
         code = xp.uint8 if self.kernel[0] * self.kernel[1] <= 256 else xp.uint16
         y, winner = self.device.empty(shape, x.dtype), self.device.empty(shape, code)
+        if on(self.device) and code is xp.uint8:
+            launch(self.device, "pool.max_pool_forward", y.size, in_order(x), y,
+                   winner if self.recording else None, *self.geometry(x.shape, out))
+            self.save(winner)
+            return y
         *steps, last = self.each_tap(x.shape, out)
 
         def some(images):
@@ -89,7 +101,12 @@ class MaxPool2d(Pool):
 
     def backward(self, gy):
         (winner,) = self.saved
-        gx, gy = self.device.empty(self.shapes[0], gy.dtype), self.in_layout(gy)
+        gx = self.device.empty(self.shapes[0], gy.dtype)
+        if on(self.device) and winner.dtype == self.xp.uint8:
+            launch(self.device, "pool.max_pool_backward", gx.size, in_order(gy), winner, gx,
+                   *self.geometry(gx.shape, gy.shape[2:]))
+            return (gx,)
+        gy = self.in_layout(gy)
         steps = list(self.each_tap(gx.shape, gy.shape[2:]))
 
         def some(images):

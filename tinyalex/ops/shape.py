@@ -1,8 +1,9 @@
 """Ops that move elements and change none: reshape, transpose, index, join."""
 import math
 
+from ..kernels import launch, on
 from ..tensor import Function, Tensor
-from .arithmetic import axis_index
+from .arithmetic import axis_index, in_order
 
 
 class Reshape(Function):
@@ -52,6 +53,11 @@ class GetItem(Function):
         index = self.index if isinstance(self.index, tuple) else (self.index,)
         if all(part is None or isinstance(part, (int, slice, type(...))) for part in index):
             gx[self.index] = gy                            # nothing is taken twice
+        elif on(self.device):                              # add.at adds in any order there
+            xp, places = self.xp, self.xp.arange(gx.size).reshape(gx.shape)[self.index].ravel()
+            order = xp.argsort(places, kind="stable")
+            begin = xp.searchsorted(places[order], xp.arange(gx.size + 1))
+            launch(self.device, "scatter.add", gx.size, in_order(gy), order, begin, gx)
         else:
             self.xp.add.at(gx, self.index, gy)
         return (gx,)
