@@ -37,10 +37,11 @@ def parse(argv):
 
 def main(argv=None):
     args = parse(argv)
-    devices, note = console.choose_devices(args.backend, args.gpus, args.tf32)
+    devices, note = console.choose_devices(args.backend, args.gpus, args.tf32, args.gpu_memory)
     print(note, end="\n" * bool(note))
     saved = restore.open_net(args.checkpoint, devices)
     prepare = saved.augment.ten if args.ten_crop else saved.augment.center
+    device = devices[0] if devices[0].kind == "cuda" else None        # a GPU cuts windows itself
     files, kept, broken = files_of(args.images), [], 0
     while some := list(itertools.islice(files, AT_ONCE)):
         pictures = []
@@ -52,7 +53,8 @@ def main(argv=None):
                 print(f"{PROGRAM}: {problem}", file=sys.stderr)
         if not pictures:
             continue
-        probabilities = evaluate.predict(saved.net, prepare([p for _, p in pictures]))  # (N, K)
+        images = prepare([picture for _, picture in pictures], device=device)
+        probabilities = evaluate.predict(saved.net, images)                    # (N, K)
         for (file, picture), row in zip(pictures, probabilities, strict=True):
             show(file, row, saved.classes, args.top)
             if args.save:

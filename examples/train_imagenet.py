@@ -15,6 +15,7 @@ import tinyalex as ta
 from tinyalex import functional as F
 from tinyalex import models, optim
 from tinyalex.data import Loader, open_dataset
+from tinyalex.device import OutOfMemory
 from tinyalex.train import checkpoint, console, evaluate, options, restore, surgery
 from tinyalex.train.console import Mistake, number
 from tinyalex.train.trainer import Diverged, Trainer
@@ -98,20 +99,28 @@ def train(args):
     classes = count_classes(args, train_set)
     with options.run_folder(args, path) as run:
         net = prepare(args, options.build(recipe, classes, devices), new=path is None)
+        table = models.summary(net, recipe.image_size)
         trainer = Trainer(net, recipe, train_set, val_set, run, options.to_keep(args),
                           steps=args.max_steps, workers=args.workers, print_freq=args.print_freq,
                           save_freq=args.save_freq, resume=path and (arrays, meta))
         trainer.optimizer.lr = new_lr or trainer.optimizer.lr
         trainer.optimizer.bias_lr = new_bias_lr or trainer.optimizer.bias_lr
         print(f"{recipe.name} ({recipe.variant}) on {', '.join(d.name for d in devices)}: "
-              f"{sum(p.size for p in net.parameters()):,} parameters")
+              f"{table.total['parameters']:,} parameters")
         print(f"{args.data}: {len(train_set):,} pictures to learn from, {len(val_set):,} held out, "
               f"{classes} classes", *filter(None, [train_set.note]), sep="; ")
         print(f"{trainer.steps:,} steps of {recipe.batch_size} pictures"
               + (f", going on after step {trainer.step:,}" if path else "") + f"; see {run.path}",
               flush=True)
+        begun = trainer.step
         try:
             score = trainer.fit()
+        except OutOfMemory as error:
+            text = options.too_large(error, table, recipe.batch_size)
+            if trainer.step == begun:
+                raise Mistake(text) from None
+            print(f"{PROGRAM}: {text}; {trainer.last_checkpoint()}", file=sys.stderr)
+            return 1
         except Diverged as error:
             lower = "--lr", f"{trainer.optimizer.lr / 10:g}"
             saved = checkpoint.pointed(run.checkpoints)
@@ -128,7 +137,8 @@ def train(args):
     print(f"left in {run.path}: curves.png, filters.png, predictions.png, log.jsonl, checkpoints/")
     if args.ten_crop:
         print(f"center: {score}")
-        score = evaluate.measure(net, batches(val_set, trainer.augment, recipe, args, "ten"))
+        score = evaluate.measure(net, batches(val_set, trainer.augment, recipe, args, "ten",
+                                              devices[0]))
         run.log({"kind": "ten-crop", "step": trainer.step, **score.row()})
     print(score)
     return 0
@@ -150,7 +160,8 @@ def test(args):
                           f"{len(val_set.classes)}, or they are called otherwise")
     for mode in ("center", "ten")[:1 + args.ten_crop]:
         score = evaluate.measure_average(
-            (one.net, batches(val_set, one.plain, one.recipe, args, mode)) for one in saved)
+            (one.net, batches(val_set, one.plain, one.recipe, args, mode, devices[0]))
+            for one in saved)
         print(f"{', '.join(str(one.path) for one in saved)}: {score.pictures:,} pictures by "
               f"{'ten windows' if mode == 'ten' else 'their center'}, loss {score.loss:.3f}")
         print(score, flush=True)
@@ -176,20 +187,34 @@ def dry_run(args):
     for device in devices:
         device.ledger.reset()
     start = time.perf_counter()
-    loss = F.cross_entropy(net(images.astype(np.float32)), labels)
-    loss.backward()
-    optimizer.step()
+    try:
+        loss = F.cross_entropy(net(images.astype(np.float32)), labels)
+        loss.backward()
+        optimizer.step()
+    except OutOfMemory as error:
+        raise Mistake(options.too_large(error, table, n)) from None
     for device in devices:
         device.synchronize()
     seconds = time.perf_counter() - start
     peaks = ", ".join(f"{d.name} {d.ledger.peak_bytes / 1e6:,.0f} MB" for d in devices)
     print(f"loss {loss.item():.3f} (ln {classes} = {np.log(classes):.3f}) in {seconds:.2f} s; at "
           f"most {peaks}; nothing was written")
+    for device in devices:
+        if device.kind == "cuda" and not device.alias:        # which shares its card's memory
+            print(pool(device))
     return 0
 
 
+def pool(device):
+    """Say how much of a card is taken."""
+    memory = device.memory()
+    used, held, room = (f"{nbytes / 1e6:,.0f} MB" for nbytes in (
+        memory["used_bytes"], memory["held_bytes"], memory["limit_bytes"] or memory["total_bytes"]))
+    return f"{device.name}: {used} in use and {held} held, of {room}"
+
+
 def choose_devices(args):
-    devices, note = console.choose_devices(args.backend, args.gpus, args.tf32)
+    devices, note = console.choose_devices(args.backend, args.gpus, args.tf32, args.gpu_memory)
     print(note, end="\n" * bool(note))
     return devices
 
@@ -214,10 +239,11 @@ def prepare(args, net, new=True):
     return net
 
 
-def batches(dataset, augment, recipe, args, mode):
+def batches(dataset, augment, recipe, args, mode, device):
     size = max(1, recipe.batch_size // (10 if mode == "ten" else 1))
     workers = 2 if args.workers is None else args.workers
-    return Loader(dataset, size, augment, shuffle=False, workers=workers, mode=mode).batches(0)
+    return Loader(dataset, size, augment, shuffle=False, workers=workers, mode=mode,
+                  device=device).batches(0)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 """examples/train_imagenet.py as a person uses it: flags, mistakes, Ctrl-C, kill and resume."""
+import dataclasses
 import importlib.util
 import json
 import os
@@ -10,18 +11,22 @@ import sys
 import time
 from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from tinyalex import models
+from tinyalex.device import OutOfMemory
 from tinyalex.device.cuda import device_count
-from tinyalex.train import checkpoint, console, restore
+from tinyalex.train import checkpoint, console, options, restore
 from tinyalex.train.trainer import Trainer
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "examples" / "train_imagenet.py"
 SMALL = ["--model", "mini", "--image-size", "32", "--batch-size", "6", "--workers", "1",
          "--print-freq", "2"]
+MAKE_STEP = Trainer._train_on
 
 
 def example(name):
@@ -266,6 +271,8 @@ def test_dry_run_needs_no_data_and_writes_nothing(tmp_path, data, capsys):
     (["--gpus", "-1"], "--gpus -1: expected one number or two|expected one argument"),
     (["--gpus", "0,1,2", "--backend", "numpy"], "--gpus 0,1,2: expected one number or two"),
     (["--gpus", "1.5"], "--gpus 1.5: expected"),
+    (["--gpu-memory", "0"], "--gpu-memory: 0 is not a number above 0"),
+    (["--gpu-memory", "4GiB"], "--gpu-memory: 4GiB is not a number above 0"),
     (["--backend", "torch"], "--backend: invalid choice: 'torch'"),
     (["--data", "nowhere"], "--data '.*nowhere': no such folder"),
     (["--lr-epochs", "3,x"], "--lr-epochs: x is not a number above 0"),
@@ -320,6 +327,36 @@ def test_which_devices_the_flags_mean(monkeypatch):
         assert bool(note) == (gpus is not None and expected[0].startswith("cpu"))
 
 
+class Limited(namedtuple("Device", "name")):
+    """A card of 8 GiB that remembers how much of them it may hold."""
+
+    limits = {}
+
+    def memory(self):
+        return {"total_bytes": 8 * 2**30}
+
+    def limit_memory(self, nbytes):
+        self.limits[self.name] = nbytes
+
+
+def test_each_gpu_is_limited_and_no_cpu_is(monkeypatch, capsys):
+    monkeypatch.setattr(console, "Device", Limited)
+    monkeypatch.setattr(console, "device_count", lambda: 2)
+    _, note = console.choose_devices("cupy", "0,1", gpu_memory=1.5)
+    assert Limited.limits == {"cuda:0": 1.5 * 2**30, "cuda:1": 1.5 * 2**30} and note == ""
+    Limited.limits.clear()
+    assert console.choose_devices(None, "0")[1] == "" and Limited.limits == {}
+    with pytest.raises(console.Mistake, match=r"^--gpu-memory 8.1: cuda:0 has 8.00 GiB$"):
+        console.choose_devices("cupy", gpu_memory=8.1)
+    assert Limited.limits == {}
+    notes = [console.choose_devices("numpy", gpus, gpu_memory=2)[1] for gpus in (None, "1")]
+    text = "--gpu-memory 2 under numpy: there is no GPU to limit"
+    assert notes == [text, f"--gpus 1 under numpy: the logical device cpu:1; {text}"]
+    monkeypatch.undo()
+    assert call("--dry-run", "--batch-size", 1, "--backend", "numpy", "--gpu-memory", 2) == 0
+    assert capsys.readouterr().out.startswith(text + "\n")
+
+
 def test_checkpoints_of_something_else(data, trained, tmp_path, capsys):
     for flag, value, old in (("--model", "80sec", "mini"), ("--variant", "source2012", "paper"),
                              ("--image-size", "64", "32"), ("--batch-size", "7", "6"),
@@ -367,6 +404,81 @@ def test_too_little_memory_is_one_line(capsys, monkeypatch):
                                        "3.64 TiB); a smaller batch needs less\n")
 
 
+def full(name="cpu:0", total=2e9, limit=None):
+    """What a card raises that has no room; the nets of these tests live on the CPU."""
+    memory = {"used_bytes": 3e6, "held_bytes": 5e6, "limit_bytes": limit, "total_bytes": total}
+    return OutOfMemory(SimpleNamespace(name=name, memory=lambda: memory), f"{name}: no room")
+
+
+def fill_up(monkeypatch, step, error):
+    """Let the card be full when a Trainer is about to make a step."""
+    def train_on(self, batch):
+        if self.step == step - 1:
+            raise error
+        MAKE_STEP(self, batch)
+
+    monkeypatch.setattr(Trainer, "_train_on", train_on)
+
+
+def test_a_batch_that_does_not_fit_a_gpu_is_a_mistake(data, tmp_path, capsys, monkeypatch):
+    net = models.mini(3, image_size=32)
+    table = models.summary(net)
+    fill_up(monkeypatch, 1, full(total=table.memory(6) - 1, limit=table.memory(4)))
+    text = fails(capsys, "--data", data, *SMALL, "--output-dir", "a")
+    assert text == ("train_imagenet.py: --batch-size 6: does not fit cpu:0, which has 0.01 GiB, of "
+                    "which 0.01 may be used; the largest that would is about 4\n")
+    assert list(tmp_path.iterdir()) == []                # no run was left behind
+    fill_up(monkeypatch, 3, full())
+    assert call("--data", data, *SMALL, "--output-dir", "a", "--save-freq", 1) == 1
+    err = capsys.readouterr().err
+    assert re.fullmatch(r"train_imagenet.py: --batch-size 6: does not fit cpu:0, which has 1.86 "
+                        r"GiB; the largest that would is about 3; the last good checkpoint "
+                        r"is a/checkpoints/step-000002-\w+.safetensors\n", err)
+    # gone on with, it fails at the start: nothing more is lost
+    assert "--batch-size 6: does not fit" in fails(capsys, "--resume", "a")
+    assert checkpoint.load_newest("a/checkpoints")[2]["step"] == 2
+
+
+def test_a_dry_run_tells_what_fits_too(capsys, monkeypatch):
+    def no_room(logits, labels):
+        raise full(total=1e6)
+
+    monkeypatch.setattr(program.F, "cross_entropy", no_room)
+    assert call("--dry-run", "--batch-size", 512) == 2
+    assert capsys.readouterr().err == (
+        "train_imagenet.py: --batch-size 512: does not fit cpu:0, which has 0.00 GiB; not even one "
+        "picture would: a smaller --model, or --gpus 0,1, needs less\n")
+
+
+def test_a_pool_is_told_of_in_megabytes():
+    assert program.pool(full("cuda:0", 8e9).device) == "cuda:0: 3 MB in use and 5 MB held, of " \
+                                                       "8,000 MB"
+    assert program.pool(full("cuda:1", 8e9, 1e9).device).endswith("of 1,000 MB")
+
+
+def test_what_fits_is_counted_for_the_card_that_is_full():
+    table = models.summary(models.mini(image_size=32, devices=("cpu:0", "cpu:1")))
+    first, second = (table.memory(100, [name]) for name in ("cpu:0", "cpu:1"))
+    assert first > second
+    for name, total, fits in (("cpu:0", first, 100), ("cpu:1", second, 100), ("cpu:0", second, 99)):
+        assert f"is about {fits}" in options.too_large(full(name, total), table, 128)
+    rows = [{**row, "device": {"cpu:0": "cuda:0", "cpu:1": "cuda:0#1"}[row["device"]]}
+            for row in table.rows]
+    one_card = models.summary(models.mini(image_size=32))
+    for name in ("cuda:0", "cuda:0#1"):                  # both towers share its memory
+        text = options.too_large(full(name, one_card.memory(100)),
+                                 dataclasses.replace(table, rows=rows), 128)
+        assert "is about 100" in text
+
+
+def test_a_gpu_that_is_full_elsewhere_is_one_line(capsys, monkeypatch):
+    def no_room(*args):
+        raise full("cuda:0")
+
+    monkeypatch.setattr(program.options, "build", no_room)
+    assert fails(capsys, "--dry-run") == "train_imagenet.py: cuda:0: no room\n"
+
+
 def test_ctrl_c_before_the_first_step_leaves_nothing(data, tmp_path, capsys, monkeypatch):
     def interrupted(*args, **settings):
         raise KeyboardInterrupt
@@ -384,7 +496,7 @@ def test_help_lists_every_flag_of_the_design(capsys):
     text = capsys.readouterr().out
     for flag in ("data model variant backend gpus batch-size lr bias-lr momentum weight-decay "
                  "epochs seed output-dir resume dry-run image-size max-steps workers print-freq "
-                 "test-only tf32").split():
+                 "test-only tf32 gpu-memory").split():
         assert f"--{flag} " in text or f"--{flag}\n" in text
 
 

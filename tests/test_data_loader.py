@@ -4,9 +4,10 @@ import time
 
 import numpy as np
 import pytest
+from test_data_crops import card  # noqa: F401  (a fixture)
 
 from tinyalex import random
-from tinyalex.data import ArrayDataset, Augment, BrokenPicture, Loader
+from tinyalex.data import ArrayDataset, Augment, BrokenPicture, Crops, Loader
 from tinyalex.data.dataset import Dataset
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (53, 10, 10, 3), np.uint8)
@@ -222,3 +223,38 @@ def test_an_empty_share_of_an_epoch_and_wrong_arguments():
                          ({"ranks": 0}, "ranks: got 0")):
         with pytest.raises(ValueError, match=match):
             loader(**wrong)
+
+
+# ---- for a GPU
+
+@pytest.mark.parametrize("mode", ["train", "center", "ten"])
+@pytest.mark.parametrize("workers", [0, 3])
+def test_a_gpu_gets_bytes_that_the_threads_packed(card, mode, workers):  # noqa: F811
+    batches = list(loader(mode=mode, workers=workers, device=card).batches(2))
+    for batch, plain in zip(batches, loader(mode=mode).batches(2), strict=True):
+        assert isinstance(batch.images, Crops) and batch.images.shape == plain.images.shape
+        assert batch.images.bytes.size == 300 * len(batch.labels)      # ten windows or one
+        for device in (card, "cpu:0"):
+            assert np.array_equal(batch.images.on(device).data, plain.images)
+        assert np.array_equal(batch.labels, plain.labels)
+    assert all(batch.images.bytes is block for batch, block in
+               zip(sorted(batches, key=lambda b: b.images.bytes.ctypes.data),
+                   sorted(card.blocks, key=lambda b: b.ctypes.data), strict=True))
+    assert all(name.startswith("tinyalex-loader") == bool(workers) for name in card.threads)
+
+
+def test_broken_pictures_leave_no_bytes(card):  # noqa: F811
+    it = loader(Trouble(broken=(2, 3, *range(8, 16))), shuffle=False, device=card)
+    first, second, *_ = it.batches(0)
+    assert first.rows.tolist() == [0, 1, 4, 5, 6, 7] and first.images.bytes.size == 6 * 300
+    plain = next(loader(Trouble(broken=(2, 3)), shuffle=False).batches(0))
+    assert np.array_equal(first.images.on(card).data, plain.images)
+    assert second.images.shape == (0, 3, 8, 8) and second.images.on(card).shape == (0, 3, 8, 8)
+
+
+def test_cpus_get_arrays_whatever_they_are_called():
+    for device in (None, "cpu:0", "cpu:1"):
+        batch = next(loader(device=device).batches(0))
+        assert isinstance(batch.images, np.ndarray)
+    with pytest.raises(ValueError, match="device: got 'gpu'"):
+        loader(device="gpu")

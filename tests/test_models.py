@@ -689,6 +689,22 @@ def test_memory_of_a_step():
     assert table.memory(8) == 12 * 636_272 + 16 * 127_552
 
 
+def test_the_largest_batch_that_fits():
+    table = models.summary(models.mini(image_size=32))
+    for n in (1, 7, 128):
+        assert table.fits(table.memory(n)) == n == table.fits(table.memory(n + 1) - 1)
+    assert table.fits(table.memory(1) - 1) == table.fits(10) == 0
+
+
+def test_memory_of_one_device_of_two():
+    table = models.summary(models.mini(image_size=32, devices=BOTH))
+    first, second = (table.memory(8, [device]) for device in BOTH)
+    fc8 = 12 * 16 * (512 + 1) + 2 * 8 * 16 * 4           # which lives on the first
+    assert first == second + fc8 and first + second == table.memory(8) == table.memory(8, BOTH)
+    assert [table.fits(second, [device]) for device in BOTH] == [7, 8]
+    assert table.fits(1e6, ["cuda:5"]) == 1e6            # nothing of the net is there
+
+
 def test_a_summary_leaves_no_trace():
     net = models.mini(image_size=32)
     net.towers[0].drop6.eval()

@@ -7,6 +7,7 @@ import pytest
 import tiny_runs
 
 import tinyalex as ta
+from tinyalex import nn
 from tinyalex.data import Augment
 from tinyalex.train import evaluate
 from tinyalex.train.evaluate import Tally, measure, measure_average, predict, top_k_error
@@ -145,3 +146,18 @@ def test_the_average_of_nets_is_that_of_their_probabilities():
 def test_softmax_of_large_and_equal_logits():
     np.testing.assert_allclose(evaluate.softmax(np.array([[1e4, 0, 0], [-1e4] * 3])),
                                [[1, 0, 0], [1 / 3] * 3])
+
+
+@pytest.mark.parametrize("mode", ["center", "ten"])
+def test_pictures_that_wait_as_bytes_are_judged_as_arrays_are(mode):
+    rng = np.random.default_rng(1)
+    pictures = [rng.integers(0, 256, (12, 9 + i, 3), np.uint8) for i in range(7)]
+    make = getattr(Augment(8, np.full((12, 12, 3), 120), 64.0), mode)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
+    array, crops = make(pictures), make(pictures, "cpu:0")
+    for batch_size in (1, 3, 64):                        # some part a picture from its windows
+        assert np.array_equal(predict(net, crops, batch_size), predict(net, array, batch_size))
+    labels = rng.integers(0, 3, 7)
+    scores = [measure(net, [Batch(images=i[:4], labels=labels[:4]),
+                            Batch(images=i[4:], labels=labels[4:])]) for i in (array, crops)]
+    assert scores[0] == scores[1] and scores[0].pictures == 7

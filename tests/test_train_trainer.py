@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 import tiny_runs
+from test_data_crops import card  # noqa: F401  (a fixture)
 from tiny_runs import EPOCH, RECIPE
 
 import tinyalex as ta
@@ -353,6 +354,141 @@ def test_a_batch_of_nothing_but_broken_pictures_is_passed_over(tmp_path):
     t.fit()
     assert t.step == 4
     assert [row["step"] for row in tiny_runs.log(t.run.path) if row["kind"] == "train"] == [1, 3, 4]
+
+
+# ---- results that are read one step late, as a GPU's are
+
+def late(t):
+    """Let a Trainer work as it does for a GPU: bytes to the device, results a step late."""
+    t.late = 1
+    t.loader.device = t.val_loader.device = ta.Device("cpu:0")
+    return t
+
+
+def test_a_late_run_leaves_the_same_files(whole, tmp_path):
+    t = late(tiny_runs.trainer(tmp_path / "run", workers=2))
+    assert t.fit() == whole[1] and not t.unread
+    assert tiny_runs.saved(tmp_path / "run") == tiny_runs.saved(whole[0])
+    assert tiny_runs.log(tmp_path / "run") == tiny_runs.log(whole[0])
+
+
+@pytest.mark.parametrize("step", [1, 3, EPOCH, 7, 14])
+def test_a_late_run_resumes_to_the_same_bits(whole, tmp_path, step):
+    at_step(late(tiny_runs.trainer(tmp_path / "run", print_freq=0, save_freq=3)), step,
+            interrupt).fit()
+    assert checkpoint.load_newest(tmp_path / "run" / "checkpoints")[2]["step"] == step
+    assert late(go_on(tmp_path / "run", print_freq=0, save_freq=3)).fit() == whole[1]
+    tiny_runs.trainer(tmp_path / "plain", print_freq=0, save_freq=3).fit()
+    assert tiny_runs.saved(tmp_path / "run")[-1] == tiny_runs.saved(tmp_path / "plain")[-1]
+    assert tiny_runs.log(tmp_path / "run") == tiny_runs.log(tmp_path / "plain")
+
+
+class Slow(ta.Device):
+    """A CPU that notes who waits for it. What is fetched is poison before that."""
+
+    def _open(self):
+        self.events, self.in_step = [], False
+
+    def fetch(self, array):
+        return Coming(self, array)
+
+    def numpy(self, array):
+        assert not self.in_step, "a step waits for the device"
+        return array
+
+
+class Coming:
+    """An array under way; each step has two."""
+
+    def __init__(self, device, array):
+        self.device, self.right, self.host = device, array.copy(), np.full(array.shape, np.nan)
+        self.step = sum(event.startswith("L") for event in device.events) // 2 + 1
+        device.events.append(f"L{self.step}")           # launched
+
+    def result(self):
+        self.device.events.append(f"R{self.step}")      # read
+        self.host[...] = self.right
+        return self.host
+
+
+def slow_run(folder, monkeypatch, **settings):
+    """A Trainer for one epoch on a Slow device, and the device."""
+    monkeypatch.setitem(ta.Device.kinds, "cpu", Slow)
+    monkeypatch.setattr(ta.Device, "_interned", dict(ta.Device._interned))
+    slow = ta.Device("cpu:6")
+    slow.events.clear()
+    ta.manual_seed(0)
+    t = tiny_runs.trainer(folder, net=tiny_runs.net().to(slow), steps=EPOCH, **settings)
+    before = t._train_on
+
+    def step(batch):
+        slow.in_step = True
+        before(batch)
+        slow.in_step = False
+
+    t._train_on = step
+    return t, slow
+
+
+@pytest.mark.parametrize("print_freq, save_freq, expected", [
+    (0, 0, "L1 L2 R1 L3 R2 L4 R3 L5 R4 R5"),
+    (2, 0, "L1 L2 R1 R2 L3 L4 R3 R4 L5 R5"),            # all is read before a row of the log
+    (0, 3, "L1 L2 R1 L3 R2 R3 L4 L5 R4 R5")])           # and before a checkpoint
+def test_no_step_waits_for_the_device(tmp_path, monkeypatch, print_freq, save_freq, expected):
+    settings = {"print_freq": print_freq, "save_freq": save_freq}
+    t, slow = slow_run(tmp_path / "run", monkeypatch, **settings)
+    t.late = 1
+    t.fit()
+    assert list(dict.fromkeys(slow.events)) == expected.split()
+    at_once, slow = slow_run(tmp_path / "at once", monkeypatch, **settings)
+    at_once.fit()
+    assert list(dict.fromkeys(slow.events)) == "L1 R1 L2 R2 L3 R3 L4 R4 L5 R5".split()
+    assert tiny_runs.log(tmp_path / "run") == tiny_runs.log(tmp_path / "at once")
+    assert tiny_runs.saved(tmp_path / "run") == tiny_runs.saved(tmp_path / "at once")
+
+
+def test_only_a_gpu_is_read_late_and_given_bytes(tmp_path, card):  # noqa: F811
+    for device, kind in (("cpu:1", None), (card, card)):
+        t = tiny_runs.trainer(tmp_path / str(device), net=tiny_runs.net().to(device))
+        assert (t.late, t.loader.device, t.val_loader.device) == (bool(kind), kind, kind)
+        t.run.close()
+
+
+def test_every_device_there_is_trains_alike(whole, tmp_path, device):
+    ta.manual_seed(0)
+    t = tiny_runs.trainer(tmp_path / "run", net=tiny_runs.net().to(device))
+    assert t.late == (device.kind == "cuda")
+    t.fit()
+    for row, right in zip(tiny_runs.log(tmp_path / "run"), tiny_runs.log(whole[0]), strict=True):
+        assert row.keys() == right.keys() and row["step"] == right["step"]
+        assert row["loss"] == pytest.approx(right["loss"], rel=1e-3)
+
+
+def test_nan_is_found_a_step_late_and_before_anything_is_saved(tmp_path):
+    t = late(tiny_runs.trainer(tmp_path / "run", print_freq=0))
+    with pytest.raises(Diverged, match=r"became nan in step 8; the last good checkpoint is .*05-"):
+        at_step(t, 7, lambda: poison(t)).fit()
+    assert t.step == 8                                   # the ninth step was launched by then
+    t = late(tiny_runs.trainer(tmp_path / "saving", print_freq=0, save_freq=3))
+    with pytest.raises(Diverged, match="the loss became nan in step 3; there is no checkpoint"):
+        at_step(t, 2, lambda: poison(t)).fit()
+    assert tiny_runs.saved(tmp_path / "saving") == []
+    t = late(tiny_runs.trainer(tmp_path / "logging", print_freq=3))
+    with pytest.raises(Diverged, match="nan in step 3"):
+        at_step(t, 2, lambda: poison(t)).fit()
+    assert not (tmp_path / "logging").exists()           # no row was written
+
+
+def test_a_late_run_passes_over_a_batch_of_broken_pictures(tmp_path):
+    recipe = dataclasses.replace(RECIPE, batch_size=2, epochs=1)
+    logs = []
+    for name, how in (("plain", lambda t: t), ("late", late)):
+        data = with_broken(8, [])
+        t = how(tiny_runs.trainer(tmp_path / name, recipe=recipe, train=data, print_freq=3))
+        data.broken = t.loader.order(0)[2:4]
+        t.fit()
+        logs.append(tiny_runs.log(t.run.path))
+    assert logs[0] == logs[1] and len(logs[0]) == 3
 
 
 # ---- other people's checkpoints

@@ -2,11 +2,12 @@
 
 In the order in which to read: ``pictures`` (a file becomes pixels), ``dataset`` (numbered
 pictures), ``shapes`` (the embedded set), ``trees``, ``cifar10`` and ``layouts`` (folders become
-data sets), ``statistics`` (mean and principal colors), ``augment`` (crops, mirror, color noise)
-and ``loader`` (batches ahead of time).
+data sets), ``statistics`` (mean and principal colors), ``augment`` (where windows lie, color
+noise), ``crops`` (what they show, cut here or on a GPU) and ``loader`` (batches ahead of time).
 """
 from .augment import Augment
 from .cifar10 import find_cifar10, open_cifar10
+from .crops import Crops
 from .dataset import ArrayDataset, DataError, Dataset, FileDataset, Subset
 from .layouts import open_dataset
 from .loader import Batch, Loader
@@ -15,7 +16,7 @@ from .pictures import (BrokenPicture, decode_picture, fit, picture_size, read_pi
 from .shapes import Shapes
 from .statistics import Statistics, statistics
 
-__all__ = ["ArrayDataset", "Augment", "Batch", "BrokenPicture", "DataError", "Dataset",
-           "FileDataset", "Loader", "Shapes", "Statistics", "Subset", "decode_picture",
+__all__ = ["ArrayDataset", "Augment", "Batch", "BrokenPicture", "Crops", "DataError",
+           "Dataset", "FileDataset", "Loader", "Shapes", "Statistics", "Subset", "decode_picture",
            "find_cifar10", "fit", "open_cifar10", "open_dataset", "picture_size", "read_picture",
            "resize_shorter", "statistics"]

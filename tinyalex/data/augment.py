@@ -2,10 +2,11 @@
 
 Everything is told by a window: its top left corner (y, x) in the picture's own coordinates and
 whether it is mirrored. A window may reach beyond a small picture; there the result is 0, as if
-the picture had been padded with the mean.
+the picture had been padded with the mean. Here windows are chosen; ``crops`` cuts them out.
 """
 import numpy as np
 
+from .crops import CENTRAL, COLOR, COLUMNS, PLACE, Crops, Means, cut, pack
 from .pictures import fit
 
 READINGS = ("paper", "source")
@@ -78,15 +79,9 @@ class Augment:
         self.color_noise, self.color_reading = color_noise, color_reading
         self.crop, self.flip, self.central_mean = crop, flip, central_mean
         self.resize = resize
-        # Whole windows of what is subtracted: arrays of equal shape go through NumPy's fast loop.
-        self._mirrored = np.ascontiguousarray(mean[:, ::-1])
-        self._plain = np.tile(mean.mean((0, 1)), (self.image_size, self.image_size, 1))
-        self._central = self._plain.copy()                  # where the mean picture is smaller
-        y, x = (self._middle(n) for n in mean.shape[:2])
-        inner = mean[max(y, 0):max(y, 0) + self.image_size, max(x, 0):max(x, 0) + self.image_size]
-        self._central[max(-y, 0):, max(-x, 0):][:inner.shape[0], :inner.shape[1]] = inner
+        self.means = Means(mean, self.image_size)
 
-    def train(self, pictures, rng, rows=None, total=None):
+    def train(self, pictures, rng, rows=None, total=None, device=None):
         """Return random windows of the pictures, with color noise.
 
         All numbers for the whole global batch are drawn at once, so what happens to row r does
@@ -101,57 +96,53 @@ class Augment:
             The pictures' places in the global batch; 0, 1, ... where None.
         total : int, optional
             The size of the global batch; as many as there are pictures where None.
+        device : Device or str, optional
+            Leave the windows to be cut later, on this device or another; it copies from where
+            the bytes wait.
 
         Returns
         -------
-        numpy.ndarray, float32, shape=(N, 3, S, S)
-            Channels-last in memory.
+        numpy.ndarray, float32, shape=(N, 3, S, S), or Crops of this shape for a `device`
+            Arrays lie channels-last in memory.
         """
         total = len(pictures) if total is None else total
         rows = np.arange(len(pictures)) if rows is None else np.asarray(rows, np.int64)
         place, normal = rng.random((total, 3))[rows], rng.standard_normal((total, 3))[rows]
-        pictures = self._sized(pictures)
-        windows = []
+        pictures, windows = self._sized(pictures), []
         for picture, (down, right, side) in zip(pictures, place, strict=True):
             height, width = picture.shape[:2]
             if self.crop:
                 y, x = _at(down, *self._range(height)), _at(right, *self._range(width))
             else:
                 y, x = self._middle(height), self._middle(width)
-            windows.append((y, x, self.flip and side < 0.5))
-        images = self._cut(pictures, windows)                               # (N, S, S, 3)
-        divisor = self.scale
+            windows.append([(y, x, self.flip and side < 0.5)])
+        noise, divisor = None, self.scale
         if self.color_noise:
-            # An inner loop of 3 is slow: the color is repeated along a line of pixels instead.
-            noise = np.tile(self._noise(normal), self.image_size)           # (N, S * 3)
-            lines = images.reshape(len(images), self.image_size, noise.shape[1])
-            lines += noise[:, None]
+            noise = self._noise(normal)                                 # (N, 3)
             divisor *= 1.1 if self.color_reading == "source" else 1
-        return self._finished(images, divisor)
+        return self._made(pictures, windows, noise, divisor, device)
 
-    def center(self, pictures):
-        """Return the central windows: float32 (N, 3, S, S), channels-last in memory."""
+    def center(self, pictures, device=None):
+        """Return the central windows: float32 (N, 3, S, S), channels-last, or Crops."""
         pictures = self._sized(pictures)
-        windows = [(self._middle(p.shape[0]), self._middle(p.shape[1]), False) for p in pictures]
-        return self._finished(self._cut(pictures, windows), self.scale)
+        windows = [[(*map(self._middle, p.shape[:2]), False)] for p in pictures]
+        return self._made(pictures, windows, None, self.scale, device)
 
-    def ten(self, pictures):
+    def ten(self, pictures, device=None):
         """Return ten windows of each picture: section 4.1's corners and center, and mirrored.
 
         Returns
         -------
-        numpy.ndarray, float32, shape=(N, 10, 3, S, S)
+        numpy.ndarray, float32, shape=(N, 10, 3, S, S), or Crops of this shape for a `device`
             Top left, top right, bottom left, bottom right, center; then the same mirrored.
         """
-        repeated, windows = [], []
-        for picture in self._sized(pictures):
+        pictures, windows = self._sized(pictures), []
+        for picture in pictures:
             (top, bottom), (left, right) = (self._range(n) for n in picture.shape[:2])
             middle = self._middle(picture.shape[0]), self._middle(picture.shape[1])
             places = (top, left), (top, right), (bottom, left), (bottom, right), middle
-            windows += [(y, x, mirrored) for mirrored in (False, True) for y, x in places]
-            repeated += [picture] * 10
-        images = self._finished(self._cut(repeated, windows), self.scale)
-        return images.reshape(len(images) // 10, 10, *images.shape[1:])
+            windows.append([(y, x, mirrored) for mirrored in (False, True) for y, x in places])
+        return self._made(pictures, windows, None, self.scale, device, (len(pictures), 10))
 
     def _sized(self, pictures):
         return [fit(p, self.resize) for p in pictures] if self.resize else pictures
@@ -171,40 +162,25 @@ class Augment:
         strength = np.sqrt(values) if self.color_reading == "source" else values / 255**2 * 255
         return (normal * (self.color_noise * strength) @ vectors.T).astype(np.float32)  # (N, 3)
 
-    def _cut(self, pictures, windows):
-        """Cut one window from each picture and subtract the mean: float32 (N, S, S, 3)."""
-        size = self.image_size
-        images = np.zeros((len(pictures), size, size, 3), np.float32)
-        for image, picture, (y, x, mirrored) in zip(images, pictures, windows, strict=True):
-            height, width = picture.shape[:2]
-            top, bottom = max(-y, 0), min(height - y, size)     # of the picture, in the window
-            left, right = max(-x, 0), min(width - x, size)
-            here = slice(y + top, y + bottom), slice(x + left, x + right)
-            there = slice(top, bottom), slice(left, right)
-            part = picture[here]
-            if mirrored:
-                there = there[0], slice(size - right, size - left)
-                # Negative strides in an inner loop of 3 are slow; an index turns bytes around.
-                part = part.take(np.arange(right - left - 1, -1, -1), axis=1)
-            np.subtract(part, self._mean_for(picture, here, there, mirrored), out=image[there])
-        return images
-
-    def _mean_for(self, picture, here, there, mirrored):
-        """Return what to subtract from the part `here` of a picture, `there` in its window."""
+    def _kind(self, picture):
+        """Return which mean a picture is freed of."""
         if picture.shape != self.mean.shape:
-            return self._plain[there]
-        if self.central_mean:
-            return self._central[there]             # as it is: the code subtracts after mirroring
-        if mirrored:
-            rows, columns = here
-            width = picture.shape[1]
-            return self._mirrored[rows, width - columns.stop:width - columns.start]
-        return self.mean[here]
+            return COLOR
+        return CENTRAL if self.central_mean else PLACE
 
-    def _finished(self, images, divisor):
-        if divisor != 1:
-            images /= np.float32(divisor)
-        return images.transpose(0, 3, 1, 2)                     # (N, 3, S, S)
+    def _made(self, pictures, windows, noise, divisor, device, axes=None):
+        """Cut the windows, a list of them for each picture, or leave that to a device."""
+        table, each, start = [], [], 0
+        for picture, places in zip(pictures, windows, strict=True):
+            fixed = start, *picture.shape[:2]
+            table += [(*fixed, *place, self._kind(picture)) for place in places]
+            each += [picture] * len(places)
+            start += picture.size
+        table = np.array(table, np.int64).reshape(-1, COLUMNS)
+        if device is not None:
+            return Crops(pack(pictures, device), table, self.means, noise, divisor, axes)
+        images = cut(each, table, self.means, noise, divisor)
+        return images.reshape(*(axes or (len(each),)), *images.shape[1:])
 
 
 def _at(share, first, last):

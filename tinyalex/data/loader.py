@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import random
+from ..device import Device
+from .crops import Crops
 from .pictures import BrokenPicture
 
 MODES = ("train", "center", "ten")
@@ -24,7 +26,7 @@ class Batch:
     Attributes
     ----------
     images : numpy.ndarray, float32, shape=(N, 3, S, S), or (N, 10, 3, S, S) for ten windows
-        Channels-last in memory.
+        Channels-last in memory. For a GPU they are Crops of this shape, which the net takes too.
     labels : numpy.ndarray, int64, shape=(N,)
     rows : numpy.ndarray, int64, shape=(N,)
         The places of these pictures in the global batch.
@@ -32,7 +34,7 @@ class Batch:
         What could not be read: a line for each picture, its name first. N is smaller by so many,
         and may be 0.
     """
-    images: np.ndarray
+    images: np.ndarray | Crops
     labels: np.ndarray
     rows: np.ndarray
     skipped: tuple
@@ -60,6 +62,9 @@ class Loader:
     rank, ranks : int
         Serve the share `rank` of `ranks` of each global batch: neighboring rows, as equal in
         number as can be (none, where a short batch has fewer pictures than there are ranks).
+    device : Device or str, optional
+        Where the net's first parameters live. A GPU is given the pictures as bytes, :class:`Crops`,
+        and cuts the windows itself; for a CPU the threads cut them.
 
     Attributes
     ----------
@@ -86,7 +91,7 @@ class Loader:
     """
 
     def __init__(self, dataset, batch_size, augment, seed=0, shuffle=True, workers=2, prefetch=4,
-                 mode="train", rank=0, ranks=1):
+                 mode="train", rank=0, ranks=1, device=None):
         for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0),
                                    ("prefetch", prefetch, 1), ("ranks", ranks, 1)):
             if value < least:
@@ -98,6 +103,8 @@ class Loader:
         self.dataset, self.batch_size, self.augment = dataset, batch_size, augment
         self.seed, self.shuffle, self.mode = seed, shuffle, mode
         self.workers, self.prefetch, self.rank, self.ranks = workers, prefetch, rank, ranks
+        device = Device(device or "cpu:0")
+        self.device = device if device.kind == "cuda" else None      # which cuts windows itself
         self.skipped, self.waited, self.epoch = 0, 0.0, 0
 
     def __len__(self):
@@ -175,7 +182,7 @@ class Loader:
         rows = np.array(rows, np.int64)
         if self.mode == "train":
             rng = random.generator("augment", seed=self.seed, step=epoch, index=b)
-            images = self.augment.train(pictures, rng, rows, len(whole))
+            images = self.augment.train(pictures, rng, rows, len(whole), self.device)
         else:
-            images = getattr(self.augment, self.mode)(pictures)
+            images = getattr(self.augment, self.mode)(pictures, self.device)
         return Batch(images, np.array(labels, np.int64), rows, tuple(skipped))

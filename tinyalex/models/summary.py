@@ -48,12 +48,37 @@ class Summary:
                           f"{t['bytes_in']:,} bytes cross between devices per picture forward, "
                           "and the same backward"])
 
-    def memory(self, batch_size):
+    def memory(self, batch_size, devices=None):
         """Return about how many bytes a training step of `batch_size` pictures holds.
 
-        Weights, gradients and velocities; every activation and its gradient.
+        Weights, gradients and velocities; every activation and its gradient. `devices` are the
+        names of those that count; all where None.
         """
-        return 12 * self.total["parameters"] + 2 * batch_size * self.total["activation_bytes"]
+        fixed, each = self._bytes(devices)
+        return fixed + batch_size * each
+
+    def fits(self, nbytes, devices=None):
+        """Return the largest batch whose training step holds no more than about `nbytes`.
+
+        It is 0 where not even one picture fits.
+
+        Examples
+        --------
+        >>> from tinyalex import models
+        >>> table = models.summary(models.mini())
+        >>> table.fits(table.memory(128))
+        128
+        """
+        fixed, each = self._bytes(devices)
+        return max(0, int(nbytes - fixed) // max(each, 1))
+
+    def _bytes(self, devices):
+        """Return what a training step holds once, and what for each picture."""
+        total = self.total
+        if devices is not None:
+            rows = [row for row in self.rows if row["device"] in devices]
+            total = {key: sum(row[key] for row in rows) for key in total}
+        return 12 * total["parameters"], 2 * total["activation_bytes"]
 
 
 def _cell(row, key):

@@ -276,7 +276,8 @@ def as_input(images, device):
 
     Parameters
     ----------
-    images : Tensor or float array
+    images : Tensor, float array, or anything with a method ``on(device)``
+        The last makes its Tensor itself: ``data.Crops``, which go to a GPU as bytes.
     device : Device or str
 
     Returns
@@ -290,6 +291,8 @@ def as_input(images, device):
     >>> nn.as_input(np.zeros((1, 3, 2, 2), np.float32), "cpu:1").device
     Device('cpu:1')
     """
+    if hasattr(images, "on"):
+        return images.on(device)
     if not isinstance(images, Tensor):
         images = Tensor(images)
     return images.to(device, kind="input")

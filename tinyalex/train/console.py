@@ -8,7 +8,7 @@ import sys
 import warnings
 
 from ..data import DataError
-from ..device import BackendUnavailable, Device
+from ..device import BackendUnavailable, Device, OutOfMemory
 from ..device.cuda import device_count
 from .checkpoint import CheckpointError, CheckpointNote
 from .disk import reason
@@ -79,7 +79,7 @@ def epochs(text):
 
 
 def add_device_flags(parser):
-    """Add --backend, --gpus and --tf32, as :func:`choose_devices` reads them."""
+    """Add --backend, --gpus, --tf32 and --gpu-memory, as :func:`choose_devices` reads them."""
     parser.add_argument("--backend", choices=("auto", "numpy", "cupy"),
                         help="numpy runs on the CPU, cupy on NVIDIA GPUs (auto: cupy if it can)")
     parser.add_argument("--gpus", metavar="N[,N]",
@@ -87,9 +87,11 @@ def add_device_flags(parser):
                              "under numpy the logical devices cpu:0 and cpu:1")
     parser.add_argument("--tf32", action="store_true", default=None,
                         help="let the GPU round factors to 10 bits: faster, less exact")
+    parser.add_argument("--gpu-memory", metavar="GIB", type=number(above=0),
+                        help="the most that each GPU may hold; all it has where not given")
 
 
-def choose_devices(backend=None, gpus=None, tf32=None):
+def choose_devices(backend=None, gpus=None, tf32=None, gpu_memory=None):
     """Turn the flags into devices.
 
     Parameters
@@ -99,6 +101,8 @@ def choose_devices(backend=None, gpus=None, tf32=None):
     gpus : str, optional
         "0" or "0,1"; "0" where None. Twice the same GPU gives it and an alias of it.
     tf32 : bool, optional
+    gpu_memory : float, optional
+        In GiB, for each GPU.
 
     Returns
     -------
@@ -109,7 +113,7 @@ def choose_devices(backend=None, gpus=None, tf32=None):
     Raises
     ------
     Mistake
-        `gpus` does not read as one or two numbers.
+        `gpus` does not read as one or two numbers, or `gpu_memory` is more than a GPU has.
     BackendUnavailable
         CuPy, a driver or the GPU is missing; the message says what to do.
 
@@ -128,11 +132,25 @@ def choose_devices(backend=None, gpus=None, tf32=None):
         names = [f"cuda:{i}" for i in indices]
         if len(set(names)) < len(names):
             names[1] += "#1"
-        return tuple(Device(name) for name in names), ""
+        devices = tuple(Device(name) for name in names)
+        for device in devices if gpu_memory else ():
+            _limit(device, gpu_memory)
+        return devices, ""
     devices = tuple(dict.fromkeys(Device(f"cpu:{i}") for i in indices))
-    names = ", ".join(device.name for device in devices)
-    note = f"--gpus {gpus} under numpy: the logical device{'s' * (len(devices) > 1)} {names}"
-    return devices, note if gpus else ""
+    notes, names = [], ", ".join(device.name for device in devices)
+    if gpus:
+        several = "s" * (len(devices) > 1)
+        notes += [f"--gpus {gpus} under numpy: the logical device{several} {names}"]
+    if gpu_memory:
+        notes += [f"--gpu-memory {gpu_memory:g} under numpy: there is no GPU to limit"]
+    return devices, "; ".join(notes)
+
+
+def _limit(device, gib):
+    total = device.memory()["total_bytes"]
+    if gib * 2**30 > total:
+        raise Mistake(f"--gpu-memory {gib:g}: {device.name} has {total / 2**30:.2f} GiB")
+    device.limit_memory(int(gib * 2**30))
 
 
 def command(*arguments):
@@ -185,6 +203,9 @@ def run(main, program, argv=None):
             return PIPE_CLOSED
         except OSError as error:
             say(f"{error.filename or 'the system'}: {reason(error)}")
+            return 2
+        except OutOfMemory as error:         # of a GPU; nothing was lost
+            say(error)
             return 2
         except MemoryError as error:
             say(f"out of memory ({error or 'the machine has no more'}); a smaller batch needs less")

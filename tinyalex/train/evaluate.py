@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..data import Crops
 from ..graph import no_grad
 from ..tensor import Tensor
 
@@ -74,7 +75,7 @@ def predict(net, images, batch_size=256):
     ----------
     net : Module
         Its training mode is left as it was; dropout is off meanwhile.
-    images : array, shape (N, 3, S, S) or (N, T, 3, S, S)
+    images : array or Crops, shape (N, 3, S, S) or (N, T, 3, S, S)
         Prepared pictures, or T patches of each, whose probabilities are averaged.
     batch_size : int
         How many go through the net at once.
@@ -101,9 +102,10 @@ def predict(net, images, batch_size=256):
     if images.ndim not in (4, 5):
         raise ValueError(f"images has shape {images.shape}; expected (N, 3, S, S), or "
                          "(N, T, 3, S, S) with T patches of each picture")
-    patches = images.reshape(-1, *images.shape[-3:])                  # (N*T, 3, S, S)
+    patches = (images.flat() if isinstance(images, Crops) else
+               images.reshape(-1, *images.shape[-3:]))                # (N*T, 3, S, S)
     with _judging(net):
-        logits = np.concatenate([net(Tensor(patches[i:i + batch_size])).numpy()
+        logits = np.concatenate([net(shown(patches[i:i + batch_size])).numpy()
                                  for i in range(0, len(patches), batch_size)])
     probabilities = softmax(logits)                                   # (N*T, K)
     return probabilities.reshape(len(images), -1, logits.shape[1]).mean(1)      # (N, K)
@@ -215,6 +217,17 @@ def softmax(logits):
     z = np.asarray(logits, np.float64)
     e = np.exp(z - z.max(-1, keepdims=True))
     return e / e.sum(-1, keepdims=True)
+
+
+def shown(images):
+    """Return what a net is shown: an array as a Tensor, and Crops as they are.
+
+    Examples
+    --------
+    >>> shown(np.zeros((1, 3, 8, 8), np.float32)).device
+    Device('cpu:0')
+    """
+    return images if isinstance(images, Crops) else Tensor(images)
 
 
 def _filled(batches):

@@ -116,6 +116,34 @@ def build(recipe, classes, devices):
         raise Mistake(error) from None
 
 
+def too_large(error, table, asked):
+    """Say in one line that a batch does not fit a GPU, and which does.
+
+    Parameters
+    ----------
+    error : OutOfMemory
+    table : Summary
+        Of the net that was being trained.
+    asked : int
+        The batch size.
+
+    Returns
+    -------
+    str
+    """
+    device, memory = error.device, error.device.memory()
+    total, limit = memory["total_bytes"], memory["limit_bytes"]
+    card = device.name.split("#")[0]                       # two towers may share it
+    on_card = [row["device"] for row in table.rows if row["device"].split("#")[0] == card]
+    fits = table.fits(min(total, limit or total), on_card)
+    if fits >= asked:                                      # the table knows of no working memory
+        fits = asked // 2
+    return (f"--batch-size {asked}: does not fit {device.name}, which has {total / 2**30:.2f} GiB"
+            + (f", of which {limit / 2**30:.2f} may be used" if limit else "") + "; "
+            + (f"the largest that would is about {fits}" if fits
+               else "not even one picture would: a smaller --model, or --gpus 0,1, needs less"))
+
+
 def _fill(args, values):
     for name, value in values.items():
         if getattr(args, name, None) is None:

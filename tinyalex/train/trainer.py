@@ -4,20 +4,22 @@ A run is a fixed number of steps, never a clock. Everything drawn at random is a
 (seed, step, place), so a run that was stopped and resumed ends with the same bits as one that was
 not. Paper section 5: batches of 128, momentum 0.9, decay 0.0005, and the learning rate divided by
 ten when the validation error stops improving.
+
+A GPU is never waited for within a step: what a step said is read when the next one is launched.
 """
 import contextlib
 import math
 import time
 import warnings
+from collections import deque
 
 from .. import functional as F
 from .. import optim, random
 from ..data import Loader, statistics
-from ..tensor import Tensor
 from . import pictures, restore
 from .checkpoint import CheckpointError, NotFinite, pointed, save
 from .disk import reason
-from .evaluate import Tally, measure
+from .evaluate import Tally, measure, shown
 from .progress import Progress, Stop, StuckWatch
 from .rundir import RunNote
 
@@ -79,13 +81,16 @@ class Trainer:
         seed = random.get_state()["seed"]
         self.statistics = restore.statistics(resume[0]) if resume else statistics(train, seed)
         self.augment = restore.augment(recipe, self.statistics)
-        self.loader = Loader(train, recipe.batch_size, self.augment, seed, workers=workers)
-        self.val_loader = Loader(val, recipe.batch_size, self.augment, seed, shuffle=False,
-                                 workers=workers, mode="center")
-        self.epoch_steps = len(self.loader)
-        self.steps = steps or recipe.epochs * self.epoch_steps
         self.optimizer = optim.SGD(net.parameters(), recipe.lr, recipe.momentum,
                                    recipe.weight_decay, recipe.bias_lr)
+        home = self.optimizer.params[0].device
+        self.loader = Loader(train, recipe.batch_size, self.augment, seed, workers=workers,
+                             device=home)
+        self.val_loader = Loader(val, recipe.batch_size, self.augment, seed, shuffle=False,
+                                 workers=workers, mode="center", device=home)
+        self.unread, self.late = deque(), int(home.kind == "cuda")
+        self.epoch_steps = len(self.loader)
+        self.steps = steps or recipe.epochs * self.epoch_steps
         self.schedule = self._schedule()
         self.step, self.validated, self.score, self.best = 0, 0, None, None
         self.saved_step, self.tally, self.skipped = None, Tally(), set()
@@ -110,6 +115,8 @@ class Trainer:
             The loss is no longer finite; the last checkpoint is from before that.
         CheckpointError
             The last checkpoint could not be written. (Earlier failures only warn.)
+        OutOfMemory
+            A GPU has no room for a batch; what was saved before stays.
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.run)
@@ -144,19 +151,27 @@ class Trainer:
     def _train_on(self, batch):
         self._note_skipped(batch)
         if len(batch.labels):                         # none where every picture of it is broken
-            logits = self.net(Tensor(batch.images))                   # (N, classes)
+            logits = self.net(shown(batch.images))                    # (N, classes)
             loss = F.cross_entropy(logits, batch.labels)
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
-            value = loss.item()                       # waits for a GPU: once a step is enough
-            self._must_be_finite(value, f"in step {self.step + 1:,}")
-            self.tally.add(value, logits.detach().numpy(), batch.labels)
-            self.seen += len(batch.labels)
+            self.unread.append((self.step + 1, batch.labels,
+                                *(t.device.fetch(t.data) for t in (loss, logits))))
+            self._read(self.late)
         self.step += 1
         if not self.recipe.plateau:
             self.schedule.step()
         self.progress.step(self._line())
+
+    def _read(self, late=0):
+        """Take note of what all steps but the last `late` said; a GPU must be done with those."""
+        while len(self.unread) > late:
+            step, labels, loss, logits = self.unread.popleft()
+            value = float(loss.result())
+            self._must_be_finite(value, f"in step {step:,}")
+            self.tally.add(value, logits.result(), labels)
+            self.seen += len(labels)
 
     def _validate_if_due(self):
         if self.step == self.validated or not self._is_time(0):
@@ -223,6 +238,7 @@ class Trainer:
                 f"errors {mean.top1:.1f}/{mean.top5:.1f} %")
 
     def _log_training(self):
+        self._read()
         if self.tally:
             mean = self.tally.score()
             self.run.log({"kind": "train", **self._place(), **mean.row(),
@@ -243,15 +259,17 @@ class Trainer:
             self._diverged(f"the loss became {loss} {where}")
 
     def _diverged(self, what):
-        raise Diverged(f"{what}; {self._last_checkpoint()}")
+        raise Diverged(f"{what}; {self.last_checkpoint()}")
 
-    def _last_checkpoint(self):
+    def last_checkpoint(self):
+        """Return in words which checkpoint a failed run can be resumed from."""
         path = pointed(self.run.checkpoints)
         return f"the last good checkpoint is {path}" if path else "there is no checkpoint yet"
 
     def _save(self, best=False, must=False):
         if self.saved_step == self.step:
             return
+        self._read()
         try:
             save(self.run.checkpoints, *restore.state_of(self), best=best)
             self.saved_step = self.step
@@ -260,7 +278,7 @@ class Trainer:
         except CheckpointError as error:
             if must:
                 raise
-            warnings.warn(f"{error}; training goes on; {self._last_checkpoint()}", RunNote,
+            warnings.warn(f"{error}; training goes on; {self.last_checkpoint()}", RunNote,
                           stacklevel=2)
 
     def _draw(self, everything=False):
