@@ -66,7 +66,9 @@ def test_im2col_and_col2im(draw, dtype, seed, data):
     mine = x[:, first:first + own]
     plain = im2col(np, mine, (KH, KW), (SH, SW), ((PT, 0), (PL, 0)), (OH, OW))
     cols = np.full((own * KH * KW, N * OH * OW), np.nan, dtype)
-    run("im2col.im2col", own * N * OH * OW, x, cols, first, N, C, *windows_of(draw))
+    some = data.draw(st.integers(1, KH + 1))
+    run("im2col.im2col", own * -(-KH // some) * N * OH * OW, x, cols, first, N, C,
+        *windows_of(draw), some)
     assert np.array_equal(cols, plain.transpose(1, 2, 3, 0, 4, 5).reshape(cols.shape))
 
     cols = strategies.normal(cols.shape, seed + 1, dtype)
@@ -99,6 +101,10 @@ def test_bias_and_relu_put_rows_into_the_order_of_maps(shape, dtype, seed, biase
     run("bias.relu_backward", gx.size, gy, y, gx)
     assert np.array_equal(gx, gy * (y > 0))
 
+    positive = np.full(shape, np.nan, dtype)
+    run("bias.relu", gy.size, gy, positive)
+    assert np.array_equal(positive, np.maximum(gy, 0))
+
 
 def test_the_bias_of_a_layer_is_added_where_its_products_lie():
     y, b = strategies.normal((3, 7), 0), strategies.normal(7, 1)
@@ -113,6 +119,8 @@ def test_nan_passes_a_relu():
     """It is no number, so it is not below zero; on a card it must be as visible as elsewhere."""
     rows, y = np.array([np.nan, -1.0, 2.0]), np.zeros(3)
     run("bias.bias_relu", 3, rows, None, y, 1, 3, 3, 3, True)
+    assert np.array_equal(y, [np.nan, 0, 2], equal_nan=True)
+    run("bias.relu", 3, rows, y)
     assert np.array_equal(y, [np.nan, 0, 2], equal_nan=True)
 
 

@@ -8,6 +8,7 @@ The host never waits where it need not. What it sends goes through page-locked (
 from which a card copies by itself; what it wants to read is fetched, and read later.
 """
 import contextlib
+import threading
 
 import numpy as np
 
@@ -16,6 +17,14 @@ from .core import BackendUnavailable, Device, Fetched, OutOfMemory
 PIECE = 32 << 20     # bytes that one pinned buffer holds at most; more goes over in pieces
 WAITING = 256 << 20  # bytes of pinned buffers from which on the host waits for a copy to end
 
+_inside = contextlib.nullcontext()
+
+
+class _Here(threading.local):
+    device = None    # whose scope this thread is in
+
+
+_here = _Here()
 _peers = set()       # pairs of cards between which direct access was asked for
 
 
@@ -67,14 +76,20 @@ class CudaDevice(Device):
             self._stream = xp.cuda.Stream(non_blocking=True)
         self._uploads, self._input, self._flying = _Uploads(self), _Input(self), []
 
-    @contextlib.contextmanager
     def scope(self):
-        # The order matters: entering a stream of a card that is not current raises.
-        with self.xp.cuda.Device(self.index), self._stream:
-            try:
+        return _inside if _here.device is self else self._enter()    # to switch takes microseconds
+
+    @contextlib.contextmanager
+    def _enter(self):
+        before, _here.device = _here.device, self
+        try:
+            # The order matters: entering a stream of a card that is not current raises.
+            with self.xp.cuda.Device(self.index), self._stream:
                 yield
-            except self.xp.cuda.memory.OutOfMemoryError as error:
-                raise OutOfMemory(self, f"{self.name}: {error}; {self._usage()}") from error
+        except self.xp.cuda.memory.OutOfMemoryError as error:
+            raise OutOfMemory(self, f"{self.name}: {error}; {self._usage()}") from error
+        finally:
+            _here.device = before
 
     def _usage(self):
         sizes = {key: f"{(value or 0) / 2**30:.2f} GiB" for key, value in self.memory().items()}
@@ -98,7 +113,7 @@ class CudaDevice(Device):
 
     def fetch(self, array):
         with self.scope():
-            array = self.xp.ascontiguousarray(array)
+            array = _in_order(self.xp, array)
             host = self.pinned(array.shape, array.dtype)
             self._memcpy(host.ctypes.data, array.data.ptr, array.nbytes, "DeviceToHost")
             return _OnItsWay(host, self._keep(host))
@@ -166,6 +181,11 @@ class CudaDevice(Device):
 
     def synchronize(self):
         self._stream.synchronize()
+
+
+def _in_order(xp, array):
+    # reshape: ascontiguousarray turns a single number into a vector of one
+    return xp.ascontiguousarray(array).reshape(array.shape)
 
 
 class _OnItsWay(Fetched):
@@ -247,7 +267,7 @@ def copy(array, src, dst):
         return dst.array(array)
     xp = src.xp
     with src.scope():
-        array = xp.ascontiguousarray(array)
+        array = _in_order(xp, array)
     with dst.scope():
         out = xp.empty(array.shape, array.dtype)
         free = dst._mark()

@@ -39,6 +39,17 @@ void to_rows(const REAL* gy, REAL* rows, int N, int K, int M, int n)
 }
 
 
+// A ReLU by itself; y may be x.
+
+extern "C" __global__
+void relu(const REAL* x, REAL* y, int n)
+{
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n)
+        y[i] = x[i] < 0 ? REAL(0) : x[i];
+}
+
+
 // The gradient of a ReLU: gx = gy [y > 0], for its outputs y.
 
 extern "C" __global__

@@ -8,32 +8,37 @@
 // channels `first` to first + (n / windows) - 1 are taken, those of one group of filters.
 
 
-// One thread for each channel of each window: it writes the KH KW pixels that the window sees. Each
-// of them goes to another row of the matrix, but the neighboring thread, whose window is one step
-// to the right, writes the neighboring address of the same row: the writes are coalesced. The reads
-// overlap, as windows do, and come from the cache.
+// One thread for `some` rows of a channel's window: it writes the pixels that these rows see, about
+// nine of them, whatever the filter. One for each pixel would spend its time finding out where it
+// is, for divisions are slow; one for all 121 pixels of an 11x11 window would leave the card idle,
+// for there would not be enough of them. Each pixel goes to another row of the matrix, but the
+// neighboring thread, whose window is one step to the right, writes the neighboring address of the
+// same row: the writes are coalesced. The reads overlap, as windows do, and come from the cache.
 
 extern "C" __global__
 void im2col(const REAL* x, REAL* cols, int first, int N, int C, int H, int W, int KH, int KW,
-            int OH, int OW, int SH, int SW, int PT, int PL, int n)
+            int OH, int OW, int SH, int SW, int PT, int PL, int some, int n)
 {
     int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= n)
         return;
     int windows = N * OH * OW;                       // of all pictures: the columns of the matrix
-    int c = i / windows, column = i % windows;
+    int parts = (KH + some - 1) / some;              // of a window
+    int column = i % windows, start = i / windows % parts * some, c = i / windows / parts;
     int picture = column / (OH * OW), o = column / OW % OH, p = column % OW;
     int top = o * SH - PT, left = p * SW - PL;       // the window's corner, perhaps outside
 
     const REAL* map = x + (long long)(picture * C + first + c) * H * W;
-    REAL* out = cols + (long long)c * KH * KW * windows + column;
-    for (int a = 0; a < KH; a++)
+    REAL* out = cols + (long long)(c * KH + start) * KW * windows + column;
+    for (int a = start; a < min(start + some, KH); a++) {
+        int h = top + a;
+        bool row = h >= 0 && h < H;
         for (int b = 0; b < KW; b++) {
-            int h = top + a, w = left + b;
-            bool inside = h >= 0 && h < H && w >= 0 && w < W;
-            *out = inside ? map[h * W + w] : REAL(0);
+            int w = left + b;
+            *out = row && w >= 0 && w < W ? map[h * W + w] : REAL(0);
             out += windows;                          // the next row
         }
+    }
 }
 
 
@@ -44,6 +49,7 @@ void im2col(const REAL* x, REAL* cols, int first, int N, int C, int H, int W, in
 // hold it, and adds in the order of their taps, every time the same.
 //
 // Tap (a, b) of window (o, p) meets pixel (h, w) where  o SH = h + PT - a  and  p SW = w + PL - b.
+// Of the taps only every SH-th can meet a row at all, and each meets it in the window before.
 
 extern "C" __global__
 void col2im(const REAL* cols, REAL* x, int first, int N, int C, int H, int W, int KH, int KW,
@@ -56,16 +62,12 @@ void col2im(const REAL* cols, REAL* x, int first, int N, int C, int H, int W, in
     long long windows = N * OH * OW;
 
     REAL sum = 0;
-    for (int a = 0; a < KH; a++) {
-        int o = (h + PT - a) / SH;
-        if (h + PT - a < 0 || o * SH != h + PT - a || o >= OH)
+    for (int a = (h + PT) % SH, o = (h + PT) / SH; a < KH && o >= 0; a += SH, o--) {
+        if (o >= OH)
             continue;
-        for (int b = 0; b < KW; b++) {
-            int p = (w + PL - b) / SW;
-            if (w + PL - b < 0 || p * SW != w + PL - b || p >= OW)
-                continue;
-            sum += cols[((c * KH + a) * KW + b) * windows + (picture * OH + o) * OW + p];
-        }
+        for (int b = (w + PL) % SW, p = (w + PL) / SW; b < KW && p >= 0; b += SW, p--)
+            if (p < OW)
+                sum += cols[((c * KH + a) * KW + b) * windows + (picture * OH + o) * OW + p];
     }
     x[((long long)(picture * C + first + c) * H + h) * W + w] = sum;
 }

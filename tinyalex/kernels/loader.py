@@ -1,5 +1,6 @@
 """Compile the CUDA sources beside this file, once for each card and dtype, and launch them."""
 import contextlib
+import functools
 import pathlib
 import threading
 
@@ -71,18 +72,23 @@ def launch(device, name, n, *args, dtype=np.float32, rows=False, **macros):
         If an array does not lie in C order, or on another card, or holds too much to be counted
         in 32 bits.
     """
-    arrays = [a for a in args if isinstance(a, device.xp.ndarray)]
+    ndarray = device.xp.ndarray
+    real = next((a.dtype for a in args if isinstance(a, ndarray) and a.dtype.kind == "f"),
+                np.dtype(dtype))
+    arguments = []
     for i, a in enumerate(args):
-        if isinstance(a, device.xp.ndarray):
+        if isinstance(a, ndarray):
             _check(device, name, i, a)
+            arguments.append(a)
+        else:
+            arguments.append(_argument(a, real))
     if not 0 <= n <= LARGEST:
         raise ValueError(f"{name}: {n:,} threads; expected at most {LARGEST:,}: take smaller "
                          "batches")
     if n:
-        real = next((a.dtype for a in arrays if a.dtype.kind == "f"), np.dtype(dtype))
         blocks, threads = geometry(n, rows)
         function = compiled(device, name, real, **macros)
-        function((blocks,), (threads,), (*(_argument(a, real) for a in args), np.int32(n)))
+        function((blocks,), (threads,), (*arguments, _int(n)))
 
 
 def geometry(n, rows=False):
@@ -133,8 +139,11 @@ def _check(device, name, i, a):
 
 
 def _argument(value, real):
+    if isinstance(value, int):
+        return _int(value)
     if value is None:
         return np.uint64(0)
-    if isinstance(value, float):
-        return real.type(value)
-    return np.int32(value) if isinstance(value, int) else value
+    return real.type(value) if isinstance(value, float) else value
+
+
+_int = functools.lru_cache(maxsize=4096)(np.int32)    # a net asks for the same few at each step

@@ -50,18 +50,12 @@ void max_pool_backward(const REAL* gy, const unsigned char* winner, REAL* gx, in
     long long windows = (long long)map * OH * OW;
 
     REAL sum = 0;
-    for (int a = 0; a < KH; a++) {
-        int o = (h + PT - a) / SH;
-        if (h + PT - a < 0 || o * SH != h + PT - a || o >= OH)
+    for (int a = (h + PT) % SH, o = (h + PT) / SH; a < KH && o >= 0; a += SH, o--) {
+        if (o >= OH)
             continue;
-        for (int b = 0; b < KW; b++) {
-            int p = (w + PL - b) / SW;
-            if (w + PL - b < 0 || p * SW != w + PL - b || p >= OW)
-                continue;
-            long long window = windows + o * OW + p;
-            if (winner[window] == a * KW + b)
-                sum += gy[window];
-        }
+        for (int b = (w + PL) % SW, p = (w + PL) / SW; b < KW && p >= 0; b += SW, p--)
+            if (p < OW && winner[windows + o * OW + p] == a * KW + b)
+                sum += gy[windows + o * OW + p];
     }
     gx[i] = sum;
 }

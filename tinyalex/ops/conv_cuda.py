@@ -2,20 +2,23 @@
 
 * The columns of a piece of the batch stand side by side, and one product with the filters does them
   all. A product for each image would be too small to fill a card: 13x13 maps have 169 columns.
-* A piece is as many images as COLUMNS allows. Columns are made again in backward: to keep them
-  would take 17 MB an image.
+* A piece is as many images as COLUMNS allows, a multiple of ALIGNED: the rows of all matrices then
+  begin at addresses from which a card reads and writes at its full rate (a 13x13 map has an odd
+  number of pixels). Columns are made again in backward: to keep them would take 17 MB an image.
 * Outputs leave the product as rows, one for each filter. The pass that puts them into the order of
   maps adds the bias and, where asked for, cuts off what is below zero.
 """
 from ..kernels import launch
 from .arithmetic import in_order
 
-COLUMNS = 1 << 25    # elements of a piece: 128 MiB of float32 (benchmarks/gpu.py varies it)
+COLUMNS = 1 << 26    # elements of a piece: 256 MiB of float32 (benchmarks/gpu.py varies it)
+ALIGNED = 8          # images: 32 bytes of float32, whatever the size of a map
+TAPS = 9             # pixels that a thread of im2col copies, about
 
 
 def forward(op, x, w, b):
     """Return y (N, K, OH, OW); see Conv2d.forward."""
-    matmul, x = op.xp.matmul, in_order(x)
+    matmul, x, b = op.xp.matmul, in_order(x), b if b is None else in_order(b)
     filters = in_order(w).reshape(op.groups, len(w) // op.groups, -1)  # (G, K/G, C/G*KH*KW)
     y = op.device.empty((len(x), len(w), *op.out), x.dtype)
     for some in _pieces(op, w, len(x)):
@@ -59,6 +62,7 @@ def backward(op, x, w, gy):
 def _pieces(op, w, n):
     """Yield slices of as many of `n` images as COLUMNS allows, at least one."""
     step = max(1, COLUMNS // (w[0].size * op.out[0] * op.out[1]))
+    step -= step % ALIGNED if step > ALIGNED else 0
     for start in range(0, n, step):
         yield slice(start, min(start + step, n))
 
@@ -67,7 +71,9 @@ def _columns(op, x, w, g):
     """Return the columns (C/G*KH*KW, n*OH*OW) of the channels of group `g`."""
     C, windows = w.shape[1], len(x) * op.out[0] * op.out[1]
     cols = op.device.empty((w[0].size, windows), x.dtype)
-    launch(op.device, "im2col.im2col", C * windows, x, cols, g * C, *_geometry(op, x))
+    rows = max(1, TAPS // op.kernel[1])                                # of a window, for a thread
+    launch(op.device, "im2col.im2col", C * -(-op.kernel[0] // rows) * windows, x, cols, g * C,
+           *_geometry(op, x), rows)
     return cols
 
 

@@ -26,6 +26,7 @@ class Linear(Function):
 
         self.device.map(len(w), some, work=2 * x.size)
         if on(self.device):
+            b = b if b is None else in_order(b)
             launch(self.device, "bias.bias_relu", y.size, y, b, y, len(w), 1, len(w), 1, self.relu)
             return y
         if b is not None:

@@ -33,7 +33,7 @@ class CrossEntropy(Function):
 
     def forward(self, x):
         if on(self.device):
-            logp, losses = self.xp.empty_like(x), self.xp.empty(len(x), x.dtype)
+            logp, losses = self.xp.empty(x.shape, x.dtype), self.xp.empty(len(x), x.dtype)
             launch(self.device, "loss.forward", len(x), in_order(x), self.labels, logp, losses,
                    x.shape[1], rows=True)
             self.save(logp)
