@@ -9,6 +9,7 @@ The checks are fixtures that hand out a function, so that a test reads as a sent
 import signal
 from unittest import mock
 
+import cards
 import numpy as np
 import pytest
 import strategies
@@ -24,25 +25,51 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:     # so does a shell star
 
 # ---------------------------------------------------------------------------- devices
 
+STAND_IN, OTHER = cards.NAMES[0], cards.NAMES[2]
+
+
 def usable(name):
     """The Device of that name; the test is skipped where this machine has none."""
+    if name in cards.NAMES:
+        return pytest.skip(cards.MISSING) if cards.MISSING else cards.card(name)
     try:
         return ta.Device(name)
     except ta.BackendUnavailable:
         pytest.skip(f"no {name} on this machine")
 
 
+def on_a_card(*names):
+    """Parameters of a fixture: names of the stand-in's cards, and real ones, which may be absent.
+    """
+    return [pytest.param(name, marks=() if name.split()[0] in cards.NAMES else pytest.mark.gpu)
+            for name in names]
+
+
 @pytest.fixture(scope="session",
-                params=["cpu:0", "cpu:1", pytest.param("cuda:0", marks=pytest.mark.gpu)])
+                params=["cpu:0", "cpu:1", *on_a_card(STAND_IN, "cuda:0")])
 def device(request):
     """Each Device in turn."""
     return usable(request.param)
 
 
-@pytest.fixture(scope="session",
-                params=["cpu:0 cpu:1", pytest.param("cuda:0 cuda:0#1", marks=pytest.mark.gpu)])
+PAIRS = on_a_card(f"{STAND_IN} {STAND_IN}#1", f"{STAND_IN} {OTHER}", "cuda:0 cuda:0#1")
+
+
+@pytest.fixture(scope="session", params=["cpu:0 cpu:1", *PAIRS])
 def pair(request):
-    """Two Devices that do not mix: logical CPUs, or one GPU under two names."""
+    """Two Devices that do not mix: logical CPUs, one GPU under two names, or two GPUs."""
+    return [usable(name) for name in request.param.split()]
+
+
+@pytest.fixture(scope="session", params=on_a_card(STAND_IN, "cuda:0"))
+def cuda(request):
+    """A graphics card: the stand-in's, and a real one."""
+    return usable(request.param)
+
+
+@pytest.fixture(scope="session", params=PAIRS)
+def cuda_pair(request):
+    """Two Devices on graphics cards: one card under two names, or two."""
     return [usable(name) for name in request.param.split()]
 
 

@@ -58,10 +58,15 @@ class Parameter:
     pointer: bool
     const: bool
 
-    @property
+    @functools.cached_property
     def dtype(self):
         """The NumPy dtype of the scalar, or of what the pointer points to."""
         return np.dtype(CTYPES[self.type])
+
+    @functools.cached_property
+    def limits(self):
+        """The smallest and the largest of a whole number."""
+        return np.iinfo(self.dtype).min, np.iinfo(self.dtype).max
 
     def convert(self, kernel, value):
         """The ctypes value that a kernel gets for an address, a NumPy or a Python scalar."""
@@ -72,8 +77,8 @@ class Parameter:
             raise TypeError(f"{where} is {self.type}, got {value.dtype}; a card takes the bytes "
                             f"as they are, so pass np.{self.dtype}")
         if self.dtype.kind in "iu":
-            whole, limits = int(value), np.iinfo(self.dtype)
-            if whole != value or not limits.min <= whole <= limits.max:
+            whole, (least, most) = int(value), self.limits
+            if whole != value or not least <= whole <= most:
                 raise OverflowError(f"{where} is {self.type}, which cannot hold {value!r}")
             value = whole
         return CTYPES[self.type](bool(value) if self.type == "bool" else value)

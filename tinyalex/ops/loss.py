@@ -94,7 +94,7 @@ def cross_entropy(logits, labels):
         raise ValueError(f"cross_entropy: logits have shape {logits.shape}; expected (N, C)")
     N, C = logits.shape
     if not hasattr(labels, "dtype"):
-        labels = logits.device.xp.asarray(labels)
+        labels = np.asarray(labels)
     if getattr(labels, "dtype", None) is None or labels.dtype.kind not in "iu":
         raise TypeError(f"cross_entropy: labels are {labels.dtype}; expected an integer array, "
                         "class numbers and not one-hot rows")
