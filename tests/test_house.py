@@ -19,7 +19,8 @@ LAZY = {"PIL", "matplotlib", "cupy", "tqdm", "safetensors", "threadpoolctl", "mp
 FLOORS = {
     "device": 1,
     "tensor": 2, "graph": 2, "random": 2, "kernels": 2,
-    "ops": 3, "functional": 3, "trace": 3, "gradcheck": 3, "gradreport": 3, "viz": 3, "data": 3,
+    "ops": 3, "functional": 3, "trace": 3, "steps": 3, "gradcheck": 3, "gradreport": 3, "viz": 3,
+    "data": 3,
     "nn": 4,
     "optim": 5, "models": 5,
     "": 5.5,                                 # tinyalex/__init__.py: the face of floors 1 to 5

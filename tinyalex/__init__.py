@@ -18,9 +18,10 @@ from .graph import detect_anomaly, enable_grad, no_grad
 from .ops.conv import conv_algorithm
 from .random import manual_seed
 from .tensor import Function, Tensor
+from .trace import trace
 
 __version__ = "0.1.0"
 __all__ = ["BackendUnavailable", "Device", "DeviceMismatch", "Function", "OutOfMemory", "Tensor",
            "check_grads", "conv_algorithm", "detect_anomaly", "enable_grad", "functional",
            "get_num_threads", "manual_seed", "models", "nn", "no_grad", "optim", "random",
-           "set_num_threads", "transfer"]
+           "set_num_threads", "trace", "transfer"]
