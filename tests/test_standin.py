@@ -3,7 +3,9 @@
 Each of these is a fault that runs, mostly, on a real card. A stand-in that let one pass would make
 every test that stands on it worthless.
 """
+import inspect
 import pathlib
+import re
 
 import cards
 import numpy as np
@@ -12,7 +14,8 @@ import standin
 from standin import Misuse, Race, cupy, log, memory
 
 pytestmark = pytest.mark.skipif(bool(cards.MISSING), reason=str(cards.MISSING))
-NAMES = set((pathlib.Path(standin.__file__).parent / "names.txt").read_text().split("\n")[1:])
+LIST = (pathlib.Path(standin.__file__).parent / "names.txt").read_text().splitlines()[1:]
+NAMES = {line.split("(")[0]: re.findall(r"[*\w]+", line.partition("(")[2]) for line in LIST}
 HERE, THERE = standin.CARDS
 
 
@@ -46,21 +49,42 @@ def a(x, streams):
 
 # ---------------------------------------------------------------------------- names
 
+OWNERS = {"": cupy, "ndarray.": cupy.ndarray, "cuda.": cupy.cuda, "cuda.Device.": cupy.cuda.Device,
+          "cuda.Stream.": cupy.cuda.Stream, "cuda.Event.": cupy.cuda.Event,
+          "cuda.MemoryPool.": standin.cards.Pool, "cuda.runtime.": standin.runtime}
+
+
 def public(owner):
     return [name for name in dir(owner) if not name.startswith("_")]
 
 
 def test_it_has_nothing_that_cupy_lacks():
     """The list was written by CuPy itself; the types of memory and runtime are spot-checked."""
-    assert set(public(cupy)) <= NAMES
-    assert {f"ndarray.{name}" for name in public(cupy.ndarray)} <= NAMES
-    assert {f"cuda.{name}" for name in public(cupy.cuda)} <= NAMES
-    own = {"device_id", "queue", "card", "tick", "clock", "timed"}
-    for name, made in (("Stream", cupy.cuda.Stream), ("Event", cupy.cuda.Event),
-                       ("Device", cupy.cuda.Device), ("MemoryPool", standin.cards.Pool)):
-        assert {f"cuda.{name}.{n}" for n in set(public(made)) - own} <= NAMES, name
-    runtime = set(public(standin.runtime)) - {"peers", "enabled"}
-    assert {f"cuda.runtime.{name}" for name in runtime} <= NAMES
+    own = {"device_id", "queue", "card", "tick", "clock", "timed", "peers", "enabled"}
+    for owner, made in OWNERS.items():
+        assert {owner + name for name in set(public(made)) - own} <= NAMES.keys(), owner
+
+
+def test_no_function_has_a_parameter_that_cupy_lacks():
+    checked = 0
+    for owner, made in OWNERS.items():
+        for name in public(made):
+            function, known = getattr(made, name), NAMES.get(owner + name)
+            if not inspect.isroutine(function) or any(p.startswith("*") for p in known):
+                continue
+            own = getattr(function, "parameters", None) or inspect.signature(function).parameters
+            assert set(own) - {"self"} <= set(known), owner + name
+            checked += 1
+    assert checked > 80
+
+
+@pytest.mark.parametrize("wrong", [
+    lambda x: cupy.max(x, initial=0), lambda x: x.max(initial=0), lambda x: x.max(dtype=int),
+    lambda x: cupy.sum(x, where=x > 0), lambda x: cupy.exp(x, where=x > 0),
+    lambda x: x.any(where=x), lambda x: cupy.clip(x, min=0)])
+def test_parameters_that_numpy_alone_has_are_refused(x, wrong):
+    with pytest.raises(TypeError, match="parameter|keyword|argument"):
+        wrong(x)
 
 
 @pytest.mark.parametrize("name", ["longdouble", "datetime64", "str_", "nditer", "errstate",
@@ -105,7 +129,17 @@ def test_an_array_of_a_card_is_no_array_of_numpy(x):
 
 def test_memory_is_fresh_in_c_order_and_holds_nonsense(x):
     assert (x.T + 1).flags.c_contiguous and np.isnan(cupy.empty((2, 2)).get()).all()
-    assert cupy.zeros_like(x.T).strides == x.T.strides               # CuPy's order "K"
+
+
+def test_memory_lies_as_in_cupy(x):
+    """Results in C order, whatever the inputs; but what is converted or alike keeps its order."""
+    for a in (x.T, cupy.zeros((2, 3, 4)).transpose(1, 2, 0)):
+        assert (a + 1).flags.c_contiguous and a.copy().flags.c_contiguous
+        assert a.astype(np.int64).strides == cupy.zeros_like(a).strides == a.strides
+        assert cupy.array(a).strides == a.strides
+    assert x[::-1, ::-1].astype(np.float32).strides == (12, 4)       # forward, without gaps
+    assert cupy.array(x.get().T).strides == x.T.strides
+    assert cupy.array(x.get()[:, ::2]).flags.c_contiguous
 
 
 # ---------------------------------------------------------------------------- where work is done
@@ -119,6 +153,17 @@ def test_a_scope_is_needed():
         assert cupy.zeros(3).get().tolist() == [0, 0, 0]
 
 
+@pytest.mark.parametrize("opens", [
+    lambda: cupy.cuda.alloc_pinned_memory(8), cupy.cuda.Stream, cupy.cuda.Event,
+    lambda: cupy.get_default_memory_pool().used_bytes(), standin.runtime.memGetInfo,
+    lambda: cupy.get_default_memory_pool().set_limit(size=0)])
+def test_so_is_a_card_by_all_that_would_open_the_first(opens):
+    with pytest.raises(Misuse, match="on card 0, where this thread began"):
+        opens()
+    with cupy.cuda.Device(HERE):
+        opens()
+
+
 def test_an_array_of_another_card_is_refused(a):
     with cupy.cuda.Device(THERE), cupy.cuda.Stream():
         for wrong in (lambda: a + 1, lambda: a.get(), lambda: a.__setitem__(0, 1.0),
@@ -130,6 +175,24 @@ def test_an_array_of_another_card_is_refused(a):
 def test_a_stream_belongs_to_its_card(streams):
     with cupy.cuda.Device(THERE), pytest.raises(Misuse, match="is entered while card"):
         streams[0].__enter__()
+
+
+def test_so_does_an_event(streams):
+    event = cupy.cuda.Event()
+    with cupy.cuda.Device(THERE), pytest.raises(Misuse, match="is recorded on card"):
+        event.record(cupy.cuda.Stream())
+
+
+def test_peer_access_is_enabled_once(streams, monkeypatch):
+    runtime = cupy.cuda.runtime
+    monkeypatch.setattr(runtime, "enabled", set())
+    runtime.deviceEnablePeerAccess(THERE)
+    with pytest.raises(runtime.CUDARuntimeError, match="AlreadyEnabled"):
+        runtime.deviceEnablePeerAccess(THERE)
+    monkeypatch.setattr(runtime, "peers", False)
+    assert not runtime.deviceCanAccessPeer(HERE, THERE)
+    with pytest.raises(runtime.CUDARuntimeError, match="Unsupported"):
+        runtime.deviceEnablePeerAccess(THERE)
 
 
 def test_a_copy_belongs_to_its_stream_and_its_cards(a, streams):
@@ -159,7 +222,7 @@ RACES = {
 
 
 @pytest.mark.parametrize("race", RACES)
-@pytest.mark.parametrize("order", ["nothing", "an event", "the host", "a third stream",
+@pytest.mark.parametrize("order", ["nothing", "an event", "the host", "the card", "a third stream",
                                    "an event too early", "the wrong way round"])
 def test_two_streams_need_an_order(a, streams, race, order):
     (one, other), (first, then) = streams, RACES[race]
@@ -170,6 +233,8 @@ def test_two_streams_need_an_order(a, streams, race, order):
         ordered(one, other)
     elif order == "the host":
         one.synchronize()
+    elif order == "the card":
+        cupy.cuda.Device(HERE).synchronize()
     elif order == "a third stream":
         third = cupy.cuda.Stream()
         ordered(one, third)
@@ -179,7 +244,7 @@ def test_two_streams_need_an_order(a, streams, race, order):
     elif order == "the wrong way round":
         ordered(other, one)
     with other:
-        if order in ("an event", "the host", "a third stream"):
+        if order in ("an event", "the host", "the card", "a third stream"):
             then(a)
             return
         with pytest.raises(Race, match="nothing orders the two"):
@@ -194,6 +259,21 @@ def test_reading_twice_is_no_race_nor_is_the_memory_beside(a, streams):
         assert (a[1] + 1).get().tolist() == [4, 5, 6]
         with pytest.raises(Race):
             a[:, 0] + 1
+
+
+def test_what_was_ordered_stays_ordered_when_more_is_touched_later(streams):
+    """An event orders what came before it, also where work behind it touches a part once more."""
+    one, other = streams
+    with one:
+        x = cupy.zeros(10)
+        ordered(one, other)
+        x[5:] = 1.0
+    with other:
+        x[:5] + 1
+        with pytest.raises(Race):
+            x[4:6] + 1
+    with cupy.cuda.Stream(), pytest.raises(Race):
+        x[:5] + 1                                                    # nor is the first forgotten
 
 
 def test_freed_memory_has_a_past(streams):
@@ -229,6 +309,14 @@ def copy(host, a, to_card, stream):
         runtime.memcpyAsync(here, there, a.nbytes, runtime.memcpyDeviceToHost, stream.ptr)
 
 
+def test_pinned_memory_holds_nonsense_as_well(streams):
+    for _ in range(2):                                               # also what was freed
+        host = pinned(6)
+        assert np.isnan(host).all()
+        host[:] = 1
+        del host
+
+
 def test_what_is_fetched_arrives_when_the_host_has_waited(a, streams):
     host = pinned(6)
     copy(host, a, False, streams[0])
@@ -238,6 +326,16 @@ def test_what_is_fetched_arrives_when_the_host_has_waited(a, streams):
     assert host.tolist() == [0, 1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize("to_card", [True, False])
+def test_a_copy_is_work_of_its_stream(a, streams, to_card):
+    host = pinned(6)
+    host[:] = 1
+    with streams[0]:
+        copy(host, a, to_card, streams[0])
+    with streams[1], pytest.raises(Race, match="memcpyAsync"):
+        a.fill(2.0)
+
+
 def test_what_is_sent_must_stay_until_it_has_gone(a, streams):
     host = pinned(6)
     host[:] = 1
@@ -245,6 +343,26 @@ def test_what_is_sent_must_stay_until_it_has_gone(a, streams):
     host[0] = 2
     with pytest.raises(Race, match="changed pinned memory"):
         streams[0].synchronize()
+
+
+def test_memory_that_is_not_pinned_lets_the_host_wait(a, streams):
+    with log() as book:
+        for host in (pinned(6), np.ones(6)):
+            host[:] = 1
+            copy(host, a, True, streams[0])
+        assert [what for what, _ in book.syncs] == ["memcpyAsync of memory that is not pinned"]
+        host[:] = 2                                                  # it is free at once
+    assert a.get().tolist() == [[1, 1, 1], [1, 1, 1]]
+    with pytest.raises(Misuse, match="not pinned"):
+        copy(host, a, False, streams[0])
+
+
+def test_nor_may_a_result_arrive_there(a, streams):
+    host = pinned(6)
+    host[:] = 1
+    copy(host, a, True, streams[0])
+    with pytest.raises(Race, match="may still send"):
+        copy(host, a, False, streams[0])
 
 
 def test_and_must_not_be_freed(a, streams):

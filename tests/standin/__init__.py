@@ -41,8 +41,7 @@ def _module():
     cupy = types.ModuleType("cupy")
     cupy.__version__ = "14.2.0"
     for name, value in vars(functions).items():
-        if not name.startswith("_") and callable(value) and value is not functions.compute \
-                and name not in ("new", "upload", "order"):
+        if not name.startswith("_") and callable(value) and not hasattr(arrays, name):
             setattr(cupy, name, value)
     for name in _TYPES:
         setattr(cupy, name, getattr(np, name))
@@ -50,11 +49,11 @@ def _module():
                                                     modules.RawKernel)
     cupy.get_default_memory_pool = cards.Pool
     cupy.cuda = types.ModuleType("cupy.cuda")
-    for name in ("Device", "Stream", "Event", "get_current_stream", "get_elapsed_time", "runtime"):
+    for name in ("Device", "Stream", "Event", "alloc_pinned_memory", "get_current_stream",
+                 "get_elapsed_time", "runtime"):
         setattr(cupy.cuda, name, getattr(cards, name))
     cupy.cuda.memory = types.SimpleNamespace(OutOfMemoryError=memory.OutOfMemoryError)
     cupy.cuda.MemoryHook = memory.MemoryHook
-    cupy.cuda.alloc_pinned_memory = host.alloc_pinned_memory
     cupy.cuda.is_available = lambda: True
     return cupy
 

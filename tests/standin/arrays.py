@@ -71,8 +71,8 @@ class ndarray:
     def transpose(self, *axes):
         return self._view(self._on_card.transpose(*axes))
 
-    def swapaxes(self, a, b):
-        return self._view(self._on_card.swapaxes(a, b))
+    def swapaxes(self, axis1, axis2):
+        return self._view(self._on_card.swapaxes(axis1, axis2))
 
     def squeeze(self, axis=None):
         return self._view(self._on_card.squeeze(axis))
@@ -125,8 +125,8 @@ class ndarray:
         order.host.wait("get", queue, queue.tick, queue.clock)
         return self._on_card.copy()
 
-    def item(self, *which):
-        return self.get().item(*which)
+    def item(self):
+        return self.get().item()
 
     def tolist(self):
         return self.get().tolist()
@@ -160,43 +160,51 @@ class ndarray:
                         "module of its device")
 
     def __array_ufunc__(self, ufunc, method, *inputs, **how):
-        if method != "__call__" or how or any(isinstance(x, np.ndarray) for x in inputs):
-            raise TypeError(f"numpy.{ufunc.__name__} was given an array of a card beside one of "
-                            "NumPy, or to write to: use the array module of its device")
-        if not any(isinstance(x, np.generic) for x in inputs):        # np.float32(2) * x is fine
+        number = any(isinstance(x, np.generic) for x in inputs)      # np.float32(2) * x is fine
+        if method != "__call__" or how or not number:
             raise TypeError(f"numpy.{ufunc.__name__} was given an array of a card: use the array "
                             "module of its device")
         return compute(ufunc.__name__, ufunc, *inputs)
 
     # arithmetic
 
-    def copy(self, order="C"):
+    def copy(self):
         return compute("copy", np.copy, self)
 
-    def astype(self, dtype, order="K", casting="unsafe", subok=None, copy=True):
+    def astype(self, dtype, copy=True):
         if not copy and self.dtype == dtype:
             return self
-        return compute("astype", lambda a: a.astype(dtype), self)
+        return compute("astype", lambda a: a.astype(dtype), self, out=like(self, dtype))
 
     def fill(self, value):
         self[...] = value
 
-    def dot(self, other, out=None):
-        return compute("dot", np.dot, self, other, out=out)
+    def dot(self, b, out=None):
+        return compute("dot", np.dot, self, b, out=out)
 
     def argsort(self, axis=-1):
         return compute("argsort", lambda a: a.argsort(axis, kind="stable"), self)
 
 
-def _reduction(name):
-    def method(self, axis=None, dtype=None, out=None, keepdims=False):
-        how = {"axis": axis, "keepdims": keepdims} | ({"dtype": dtype} if dtype else {})
-        return compute(name, lambda a: getattr(a, name)(**how), self, out=out)
-    return method
+def passed_on(name, count, *parameters):
+    """NumPy's function of `count` arrays, with those of its parameters that CuPy has, too."""
+    def function(*given, **how):
+        arrays, rest = given[:count], given[count:]
+        how.update(zip(parameters, rest, strict=False))
+        for key in how:
+            if key not in parameters:
+                raise TypeError(f"{name}() of CuPy has no parameter {key!r}")
+        out = how.pop("out", None)
+        return compute(name, lambda *a: getattr(np, name)(*a, **how), *arrays, out=out)
+    function.__name__, function.parameters = name, parameters
+    return function
 
 
-for _name in ("sum", "mean", "max", "min", "prod", "any", "all", "std", "var", "argmax", "argmin"):
-    setattr(ndarray, _name, _reduction(_name))
+REDUCTIONS = {name: passed_on(name, 1, *parameters.split()) for parameters, names in {
+    "axis dtype out keepdims": "sum mean prod", "axis dtype out ddof keepdims": "std var",
+    "axis out keepdims": "max min any all argmax argmin"}.items() for name in names.split()}
+for _name, _method in REDUCTIONS.items():
+    setattr(ndarray, _name, _method)
 
 
 def _binary(name, fn):
@@ -234,10 +242,18 @@ def new(shape, dtype=np.float64, order="C"):
     return ndarray(flat.reshape(shape, order=order), mem)
 
 
+def like(a, dtype=None):
+    """Fresh memory that lies as `a` does, without gaps: CuPy's order "K"."""
+    axes = sorted(range(a.ndim), key=lambda i: (-abs(a.strides[i]), i))
+    made = new([a.shape[i] for i in axes], dtype or a.dtype)
+    return made.transpose(np.argsort(axes).tolist()) if axes != sorted(axes) else made
+
+
 def upload(values):
-    """A NumPy array as an array of the current card, by way of memory that is not pinned."""
+    """A NumPy array as an array of the current card; one in order "F" stays so, as in CuPy."""
     values = np.asarray(values)
-    made = new(values.shape, values.dtype)
+    order_f = values.flags.f_contiguous and not values.flags.c_contiguous
+    made = new(values.shape, values.dtype, "F" if order_f else "C")
     queue = current_queue("upload")
     operation = queue.begin("upload")
     order.note_copy("H2D", queue, values.nbytes)

@@ -34,12 +34,17 @@ def null_stream_allowed():
         here.null_allowed = before
 
 
-def current_queue(what):
-    """The queue that takes the operation `what`; refuse what a program should not leave to luck."""
+def current_card(what):
+    """The card for `what`; refuse the one that a thread has before it chose."""
     if here.card not in CARDS:
         raise order.Misuse(f"{what} on card {here.card}, where this thread began: work belongs "
-                           "within device.scope()")
-    stream = here.streams[here.card][-1]
+                           "within device.scope(), the rest within cuda.Device(...)")
+    return here.card
+
+
+def current_queue(what):
+    """The queue that takes the operation `what`; refuse what a program should not leave to luck."""
+    stream = here.streams[current_card(what)][-1]
     if stream is not None:
         return stream.queue
     if not here.null_allowed:
@@ -93,10 +98,8 @@ class Stream:
     """A queue of work on the card that is current when it is made."""
 
     def __init__(self, null=False, non_blocking=False, ptds=False):
-        if here.card not in CARDS:
-            raise order.Misuse(f"Stream on card {here.card}: choose a Device first")
-        self.device_id = here.card
-        self.queue = _null[here.card] if null else order.Queue(here.card)
+        self.device_id = card = current_card("Stream")
+        self.queue = _null[card] if null else order.Queue(card)
         self.ptr = self.queue.ptr
 
     def use(self):
@@ -151,9 +154,7 @@ class Event:
 
     def __init__(self, block=False, disable_timing=False, interprocess=False):
         self.queue, self.tick, self.clock, self.timed = None, 0, {}, not disable_timing
-        if here.card not in CARDS:
-            raise order.Misuse(f"Event on card {here.card}: choose a Device first")
-        self.card = here.card
+        self.card = current_card("Event")
 
     def record(self, stream=None):
         """Mark the end of what was enqueued so far on the stream, or on the current one."""
@@ -181,40 +182,49 @@ class Event:
 
 def get_current_stream(device_id=None):
     """The current stream of the current card."""
-    stream = here.streams[here.card][-1] if here.card in CARDS else None
+    stream = here.streams[current_card("get_current_stream")][-1]
     if stream is None:
         current_queue("get_current_stream")
         return Stream(null=True)
     return stream
 
 
-def get_elapsed_time(start, stop):
+def get_elapsed_time(start_event, end_event):
     """Milliseconds between two events: here, as many as there were operations."""
-    if not (start.timed and stop.timed):
+    if not (start_event.timed and end_event.timed):
         raise runtime.CUDARuntimeError("cudaErrorInvalidResourceHandle: an event has no time")
-    return float(stop.tick - start.tick)
+    return float(end_event.tick - start_event.tick)
 
 
 class Pool:
     """CuPy's pool, whose figures are those of the current card."""
 
+    def _arenas(self):
+        return memory.arenas(current_card("the memory pool"))
+
     def used_bytes(self):
-        return memory.arenas(here.card).used
+        return self._arenas().used
 
     def total_bytes(self):
-        return memory.arenas(here.card).held
+        return self._arenas().held
 
     def free_bytes(self):
         return self.total_bytes() - self.used_bytes()
 
     def get_limit(self):
-        return memory.arenas(here.card).limit
+        return self._arenas().limit
 
     def set_limit(self, size=None):
-        memory.arenas(here.card).limit = size
+        self._arenas().limit = size
 
     def free_all_blocks(self, stream=None):
-        memory.free_idle(here.card)
+        memory.free_idle(self._arenas().card)
+
+
+def alloc_pinned_memory(size):
+    """Pinned memory; the driver opens the current card for it."""
+    current_card("alloc_pinned_memory")
+    return host.alloc_pinned_memory(size)
 
 
 # ---------------------------------------------------------------------------- runtime
@@ -233,7 +243,7 @@ class _Runtime:
     def getDeviceCount(self):
         return CARDS[-1] + 1
 
-    def getDeviceProperties(self, index):
+    def getDeviceProperties(self, device):
         return {"name": b"Stand-in", "totalGlobalMem": memory.card_bytes, "major": 9, "minor": 0}
 
     def driverGetVersion(self):
@@ -245,44 +255,43 @@ class _Runtime:
     def getDevice(self):
         return here.card
 
-    def setDevice(self, index):
-        Device(index).use()
+    def setDevice(self, device):
+        Device(device).use()
 
     def deviceSynchronize(self):
         Device().synchronize()
 
     def memGetInfo(self):
-        return Device().mem_info
+        return Device(current_card("memGetInfo")).mem_info
 
-    def deviceCanAccessPeer(self, here_, there):
+    def deviceCanAccessPeer(self, device, peerDevice):
         return int(self.peers)
 
-    def deviceEnablePeerAccess(self, there):
+    def deviceEnablePeerAccess(self, peerDevice):
         if not self.peers:
             raise self.CUDARuntimeError("cudaErrorPeerAccessUnsupported")
-        if (here.card, there) in self.enabled:
+        if (here.card, peerDevice) in self.enabled:
             raise self.CUDARuntimeError("cudaErrorPeerAccessAlreadyEnabled")
-        self.enabled.add((here.card, there))
+        self.enabled.add((here.card, peerDevice))
 
-    def memcpyAsync(self, target, source, nbytes, kind, stream):
+    def memcpyAsync(self, dst, src, size, kind, stream):
         queue = _queue(stream, "memcpyAsync")
         if kind == self.memcpyHostToDevice:
-            host.upload(queue, "memcpyAsync", target, nbytes, source)
+            host.upload(queue, "memcpyAsync", dst, size, src)
         elif kind == self.memcpyDeviceToHost:
-            there = host.pinned(target, nbytes)
+            there = host.pinned(dst, size)
             if there is None:
                 raise order.Misuse("memcpyAsync to memory that is not pinned: the host waits")
-            host.download(queue, "memcpyAsync", source, nbytes, there)
+            host.download(queue, "memcpyAsync", src, size, there)
         else:
-            host.on_card(queue, "memcpyAsync", target, source, nbytes)
+            host.on_card(queue, "memcpyAsync", dst, src, size)
 
-    def memcpyPeerAsync(self, target, target_card, source, source_card, nbytes, stream):
-        for address, card in ((target, target_card), (source, source_card)):
-            found = memory.find(address, nbytes)
+    def memcpyPeerAsync(self, dst, dstDevice, src, srcDevice, size, stream):
+        for address, card in ((dst, dstDevice), (src, srcDevice)):
+            found = memory.find(address, size)
             if found is None or found.device_id != card:
                 raise order.Misuse(f"memcpyPeerAsync: {address:#x} is not on card {card}")
-        host.on_card(_queue(stream, "memcpyPeerAsync"), "memcpyPeerAsync", target, source, nbytes,
-                     "peer")
+        host.on_card(_queue(stream, "memcpyPeerAsync"), "memcpyPeerAsync", dst, src, size, "peer")
 
 
 def _queue(pointer, what):

@@ -3,37 +3,36 @@ import numpy as np
 import tinyalex as ta
 
 from . import arrays
-from .arrays import compute, ndarray, new, upload
-
+from .arrays import compute, like, ndarray, new, passed_on, upload
 
 _CPU = ta.Device("cpu:0")
 
 
-def array(values, dtype=None, copy=True, order="K"):
+def array(obj, dtype=None):
     """A new array on the current card."""
-    if isinstance(values, ndarray):
-        return compute("array", lambda a: a.astype(dtype or a.dtype), values)
-    return upload(np.array(values, dtype, order="C"))
+    if isinstance(obj, ndarray):
+        return obj.astype(dtype or obj.dtype)
+    return upload(np.array(obj, dtype))
 
 
-def asarray(values, dtype=None):
+def asarray(a, dtype=None):
     """The same, but an array of a card stays what it is."""
-    if isinstance(values, ndarray) and dtype in (None, values.dtype):
-        return values
-    return array(values, dtype)
+    if isinstance(a, ndarray) and dtype in (None, a.dtype):
+        return a
+    return array(a, dtype)
 
 
-def asnumpy(values):
+def asnumpy(a):
     """On the host."""
-    return values.get() if isinstance(values, ndarray) else np.asarray(values)
+    return a.get() if isinstance(a, ndarray) else np.asarray(a)
 
 
-def ascontiguousarray(values, dtype=None):
+def ascontiguousarray(a, dtype=None):
     """In C order; as in NumPy and CuPy, a single number becomes a vector of one."""
-    values = asarray(values, dtype)
-    if not values.ndim:
-        return values.reshape(1)
-    return values if values.flags.c_contiguous else compute("copy", np.ascontiguousarray, values)
+    a = asarray(a, dtype)
+    if not a.ndim:
+        return a.reshape(1)
+    return a if a.flags.c_contiguous else compute("copy", np.ascontiguousarray, a)
 
 
 def empty(shape, dtype=float, order="C"):
@@ -43,7 +42,7 @@ def empty(shape, dtype=float, order="C"):
 
 def zeros(shape, dtype=float, order="C"):
     """Zeros."""
-    return full(shape, 0, dtype)
+    return full(shape, 0, dtype, order)
 
 
 def ones(shape, dtype=float):
@@ -51,56 +50,49 @@ def ones(shape, dtype=float):
     return full(shape, 1, dtype)
 
 
-def full(shape, value, dtype=None):
+def full(shape, fill_value, dtype=None, order="C"):
     """One value everywhere."""
-    made = new(shape, np.asarray(value).dtype if dtype is None else dtype)
-    made[...] = value
+    made = new(shape, np.asarray(fill_value).dtype if dtype is None else dtype, order)
+    made[...] = fill_value
     return made
 
 
-def _like(a, dtype):
-    """Fresh memory with the strides of `a`, as CuPy's order "K" has it where there are no gaps."""
-    axes = sorted(range(a.ndim), key=lambda i: (-a.strides[i], i))
-    made = new([a.shape[i] for i in axes], dtype or a.dtype)
-    return made.transpose(np.argsort(axes).tolist()) if axes != sorted(axes) else made
-
-
-def empty_like(a, dtype=None):
-    """Uninitialized, as `a` lies."""
-    return _like(a, dtype)
+def empty_like(prototype, dtype=None):
+    """Uninitialized, as `prototype` lies."""
+    return like(prototype, dtype)
 
 
 def zeros_like(a, dtype=None):
     """Zeros, as `a` lies."""
-    made = _like(a, dtype)
+    made = like(a, dtype)
     made[...] = 0
     return made
 
 
 def ones_like(a, dtype=None):
     """Ones, as `a` lies."""
-    made = _like(a, dtype)
+    made = like(a, dtype)
     made[...] = 1
     return made
 
 
-def arange(*span, dtype=None):
+def arange(start, stop=None, step=1, dtype=None):
     """A range; computed on the card."""
-    values = np.arange(*span, dtype=dtype)
+    values = np.arange(*((start,) if stop is None else (start, stop, step)), dtype=dtype)
     made = new(values.shape, values.dtype)
     compute("arange", lambda: values, out=made)
     return made
 
 
-def tri(n, m=None, k=0, dtype=float):
+def tri(N, M=None, k=0, dtype=float):
     """Ones below a diagonal; computed on the card."""
-    made = new((n, n if m is None else m), dtype)
-    return compute("tri", lambda: np.tri(n, m, k, dtype), out=made)
+    made = new((N, N if M is None else M), dtype)
+    return compute("tri", lambda: np.tri(N, M, k, dtype), out=made)
 
 
-def copyto(target, source):
-    """Write `source` to `target`."""
-    target[...] = source
+def copyto(dst, src):
+    """Write `src` to `dst`."""
+    dst[...] = src
 
 
 def concatenate(tup, axis=0, out=None):
@@ -113,9 +105,9 @@ def stack(tup, axis=0, out=None):
     return compute("stack", lambda *parts: np.stack(parts, axis), *tup, out=out)
 
 
-def broadcast_to(a, shape):
+def broadcast_to(array, shape):
     """A view."""
-    return a._view(np.broadcast_to(a._on_card, shape))
+    return array._view(np.broadcast_to(array._on_card, shape))
 
 
 def expand_dims(a, axis):
@@ -123,9 +115,10 @@ def expand_dims(a, axis):
     return a._view(np.expand_dims(a._on_card, axis))
 
 
-def atleast_1d(a):
-    """A view."""
-    return a if a.ndim else a.reshape(1)
+def atleast_1d(*arys):
+    """Views."""
+    made = [a if a.ndim else a.reshape(1) for a in arys]
+    return made if len(made) > 1 else made[0]
 
 
 def transpose(a, axes=None):
@@ -193,21 +186,18 @@ for _nin, _names in UFUNCS.items():
         globals()[_name] = ufunc(_name, _nin)
 
 
-def _passed_on(name):
-    def function(*inputs, out=None, **how):
-        fn = getattr(np, name)
-        count = {"matmul": 2, "dot": 2, "tensordot": 2, "outer": 2}.get(name, 1)
-
-        def on_one_thread(*x):           # more of them would wait for each other, matrices are small
-            return _CPU.map(1, lambda _: fn(*x, *inputs[count:], **how))[0]
-        return compute(name, on_one_thread, *inputs[:count], out=out)
-    function.__name__ = name
-    return function
+def matmul(a, b, out=None):
+    """The product of matrices; on one thread, as they are small and threads wait for each other.
+    """
+    return compute("matmul", lambda x, y: _CPU.map(1, lambda _: np.matmul(x, y))[0], a, b, out=out)
 
 
-for _name in ("matmul dot tensordot outer sum mean max min prod any all std var argmax argmin "
-              "cumsum clip pad repeat tile flip roll").split():
-    globals()[_name] = _passed_on(_name)
+globals().update(arrays.REDUCTIONS)
+for _name, _count, *_parameters in (
+        ("dot", 2, "out"), ("outer", 2, "out"), ("tensordot", 2, "axes"),
+        ("cumsum", 1, "axis", "dtype", "out"), ("clip", 1, "a_min", "a_max", "out"),
+        ("repeat", 1, "repeats", "axis"), ("roll", 1, "shift", "axis"), ("tile", 1, "reps")):
+    globals()[_name] = passed_on(_name, _count, *_parameters)
 
 
 def einsum(subscripts, *operands, out=None):

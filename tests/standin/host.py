@@ -113,9 +113,11 @@ def upload(queue, operation_name, pointer, nbytes, address):
                 raise order.Race(f"{operation} sends host memory that {flight.operation} may not "
                                  "have filled yet: let the host wait for it first")
         source = pinned(address, nbytes)
-        if source is not None and nbytes:
+        if source is not None:
             _flights.append(_Flight(operation, source))
-        else:                                    # CUDA copies pageable memory away at once
+        else:                                    # CUDA copies such memory away, and may wait
+            if nbytes:
+                order.note_sync(f"{operation_name} of memory that is not pinned")
             source = np.ctypeslib.as_array((ctypes.c_ubyte * nbytes).from_address(address))
         data[...] = source
 
