@@ -288,11 +288,21 @@ def test_crops_are_those_of_numpy_bit_for_bit(sizes, size, central, noise, ten, 
 
 # ---------------------------------------------------------------------------- launching
 
-@given(st.integers(1, loader.LARGEST), st.booleans())
+@given(st.integers(0, loader.LARGEST) | st.sampled_from([0, 1, 255, 256, 257, loader.LARGEST]),
+       st.booleans())
 def test_every_thread_is_there_and_no_block_too_many(n, rows):
     blocks, threads = loader.geometry(n, rows)
-    assert threads == 256 and 1 <= blocks <= 2**31 - 1          # what any card takes
-    assert blocks == n if rows else (blocks - 1) * threads < n <= blocks * threads
+    assert threads == 256 and 0 <= blocks <= 2**31 - 1          # what any card takes
+    assert blocks == n if rows else n <= blocks * threads < n + threads
+
+
+@given(st.integers(1, loader.LARGEST) | st.just(loader.LARGEST), st.data())
+def test_each_number_belongs_to_one_thread(n, data):
+    """Blocks count on from each other in the kernels' 32 bits, up to the last thread."""
+    blocks, threads = loader.geometry(n)
+    block = data.draw(st.integers(0, blocks - 1) | st.just(blocks - 1))
+    i = (np.uint32(block) * np.uint32(threads) + np.arange(threads, dtype=np.uint32)).view(np.int32)
+    assert np.array_equal(i, np.arange(block * threads, (block + 1) * threads))
 
 
 @given(st.integers(1, 40), st.integers(1, 200), st.integers(1, 40))

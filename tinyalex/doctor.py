@@ -10,6 +10,7 @@ import argparse
 import ctypes
 import importlib
 import importlib.metadata
+import itertools
 import os
 import platform
 import re
@@ -19,11 +20,12 @@ import warnings
 
 import numpy as np
 
-from . import __version__
+from . import __version__, doctor_gpu
 from .device import Device, cuda, get_num_threads
 
 DEPENDENCIES = {"numpy": "numpy", "pillow": "PIL", "matplotlib": "matplotlib", "tqdm": "tqdm",
                 "safetensors": "safetensors", "threadpoolctl": "threadpoolctl"}
+UPDATE = "update NVIDIA's driver to one for CUDA"
 TRAINING_GFLOP = 4.136       # per picture, AlexNet forward and backward
 
 
@@ -76,6 +78,8 @@ def software(findings, quick):
     if missing:
         findings.append((False, f"missing: {', '.join(missing)}",
                          f"pip install {' '.join(missing)}"))
+    driver = driver_version()
+    rows.append(("NVIDIA driver", f"for {_cuda(driver)}" if driver else "none: no GPU to be used"))
     names = cupy_distributions()
     installed = ", ".join(f"{name} {version}" for name, version in names.items())
     return rows + [("cupy", installed or "not installed")]
@@ -133,9 +137,7 @@ def machine(findings, quick):
             ("threads", f"{threads} (TINYALEX_THREADS{'=' + setting if setting else ' not set'})"),
             ("BLAS", _blas())]
     if not quick and _import("threadpoolctl") is None:       # without it no op can run
-        speed = sgemm()
-        rows.append(("float32", f"{speed:.0f} GFLOP/s in matrix products: AlexNet trains at most "
-                                f"{speed / TRAINING_GFLOP:.1f} pictures/s"))
+        rows.append(("float32", _speed(sgemm())))
     return rows
 
 
@@ -158,77 +160,129 @@ def _blas():
                      f"{lib['num_threads']} threads" for lib in blas) or "unknown to threadpoolctl"
 
 
-def sgemm(n=1024, seconds=0.3):
-    """Return the best GFLOP/s of a float32 matrix product that the threads share, as in our ops.
+def sgemm(n=1024, seconds=0.3, device="cpu:0"):
+    """Return the best GFLOP/s of a float32 matrix product; threads share it, as in our ops.
 
     >>> sgemm(n=64, seconds=0) > 0
     True
     """
-    a = np.random.default_rng(0).standard_normal((n, n), np.float32)
-    y = np.empty_like(a)
+    device = Device(device)
+    a = device.array(np.random.default_rng(0).standard_normal((n, n), np.float32))
+    y = device.empty(a.shape, a.dtype)
     best, until = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < until or best == float("inf"):
         start = time.perf_counter()
-        Device("cpu:0").map(n, lambda rows: np.matmul(a[rows], a, out=y[rows]), work=2 * n * n)
+        with device.scope():
+            device.map(n, lambda rows: device.xp.matmul(a[rows], a, out=y[rows]), work=2 * n * n)
+        device.synchronize()
         best = min(best, time.perf_counter() - start)
     return 2 * n**3 / best / 1e9
+
+
+def _speed(gflops):
+    return (f"{gflops:.0f} GFLOP/s in matrix products: AlexNet trains at most "
+            f"{gflops / TRAINING_GFLOP:.1f} pictures/s")
 
 
 # ---- devices -------------------------------------------------------------------------------------
 
 def devices(findings, quick):
-    """Yield a row for each device that can be named, after probing what CuPy can do."""
+    """Yield rows for each device that can be named; each GPU has to compute for them."""
     yield "cpu:0 cpu:1", "NumPy; cpu:2 and so on as you name them: all share this machine"
-    if cupy_works(findings):
-        for i in range(cuda.device_count()):
-            yield f"cuda:{i}", cuda.describe(i)
+    install = usable_cupy(findings)
+    steps = doctor_gpu.steps(install)
+    if not quick:
+        steps += ("be measured", doctor_gpu.HELD, lambda name: _speed(sgemm(4096, device=name))),
+    sound, faults = [], {}                    # faults: (what, how to mend it) -> the cards
+    for name in (f"cuda:{i}" for i in range(cuda.device_count() if install else 0)):
+        label = name                          # stands on the first of a card's rows
+        for what, fix, step in steps:
+            text, fault = _try(step, name)
+            if fault:
+                faults.setdefault((f"cannot {what}: {fault}", fix), []).append(name)
+                break
+            if text:
+                yield label, text
+                label = ""
+        else:
+            sound.append(name)
+    findings += [(True, f"{', '.join(cards)} {what}", fix) for (what, fix), cards in faults.items()]
+    for a, b in itertools.combinations(sound, 2):
+        text, fault = _try(doctor_gpu.crosses, a, b)
+        if fault:
+            findings.append((True, f"{a} and {b} cannot copy to each other: {fault}",
+                             doctor_gpu.PEERS))
+        else:
+            yield f"{a} {b}", text
 
 
-def cupy_works(findings):
-    """Probe CuPy step by step; note the first step that fails and how to mend it."""
+def _try(step, *names):
+    """Return what a step says of these cards, and what went wrong in it or None."""
+    try:
+        return step(*names), None
+    except doctor_gpu.Wrong as wrong:
+        return None, str(wrong)
+    except Exception as error:                # CuPy's errors have no common ancestor
+        return None, _line(error)
+
+
+def usable_cupy(findings):
+    """Return the command that installs CuPy as this driver needs it, or None without usable GPUs.
+
+    What keeps CuPy from seeing a GPU is noted, and how to mend it.
+    """
     names, driver, error = list(cupy_distributions()), driver_version(), _import("cupy")
-    newer = "13" in names[0] if len(names) == 1 else driver is not None and driver >= (13, 0)
-    install = f"pip install 'tinyalex[{'cupy13' if newer else 'cupy'}]'"
-    again = f"pip uninstall -y {' '.join(names) or 'cupy'} && {install}"
-    cuda_version = "CUDA {}.{}".format(*driver or (0, 0))
+    install, again = install_commands(names, driver)
+    built = _built_for(names)
     if len(names) > 1:
         found = f"{len(names)} packages provide CuPy and overwrite each other: {', '.join(names)}"
         findings.append((True, found, again))
     elif isinstance(error, ModuleNotFoundError) and error.name == "cupy" and not names:
         if driver:
-            findings.append((False, f"the NVIDIA driver ({cuda_version}) waits for CuPy", install))
+            findings.append((False, f"the NVIDIA driver ({_cuda(driver)}) waits for CuPy", install))
     elif error is not None:
         findings.append((True, f"CuPy cannot be imported: {_line(error)}", again))
     elif sys.modules["cupy"].cuda.is_available():
-        return _probe(sys.modules["cupy"], findings, install)
+        return install
     elif driver is None:
         findings.append((True, "CuPy is installed, but there is no NVIDIA driver",
                          "install NVIDIA's driver, or go on with --backend numpy"))
-    elif newer and driver < (13, 0):
-        findings.append((True, f"the driver is for {cuda_version}, {names[0]} for CUDA 13",
-                         f"pip uninstall -y {names[0]} && pip install 'tinyalex[cupy]'"))
+    elif driver < (built, 0):
+        findings.append((True, f"the driver is for {_cuda(driver)}, {names[0]} for CUDA {built}",
+                         again if driver >= (12, 0) else f"{UPDATE} {built} or newer"))
     else:
         seen = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
-        findings.append((True, f"the driver ({cuda_version}) shows no GPU; CUDA_VISIBLE_DEVICES "
+        findings.append((True, f"the driver ({_cuda(driver)}) shows no GPU; CUDA_VISIBLE_DEVICES "
                                f"is {seen!r}", "nvidia-smi says more"))
-    return False
+    return None
 
 
-def _probe(cupy, findings, install):
-    ones = np.ones((2, 2), np.float32)
-    for step, fix, probe in (
-            ("copy to the GPU", "nvidia-smi says whether another program holds it", lambda x: x),
-            ("compile x + x (NVRTC or CUDA's headers are missing)", install, lambda x: x + x),
-            ("multiply matrices (cuBLAS is missing)", install, lambda x: x @ x)):
-        try:
-            right = np.array_equal(probe(cupy.asarray(ones)).get(), probe(ones))
-            fault = None if right else "the result is wrong"
-        except Exception as error:            # CuPy's errors have no common ancestor
-            fault = _line(error)
-        if fault:
-            findings.append((True, f"CuPy cannot {step}: {fault}", fix))
-            return False
-    return True
+def install_commands(names, driver):
+    """Return what installs CuPy for this driver, and what does so in place of these packages.
+
+    A package that the driver serves stays what it is; else it is the newest that the driver serves.
+
+    >>> install_commands(["cupy-cuda13x"], (12, 4))[1]
+    "pip uninstall -y cupy-cuda13x && pip install 'tinyalex[cupy]'"
+    """
+    serves, toolkit = driver or (12, 0), _built_for(names)
+    if toolkit not in (12, 13) or serves < (toolkit, 0):
+        toolkit = 13 if serves >= (13, 0) else 12
+    install = f"pip install 'tinyalex[{'cupy13' if toolkit == 13 else 'cupy'}]'"
+    again = f"pip uninstall -y {' '.join(names) or 'cupy'} && {install}"
+    if serves < (12, 0):
+        install, again = (f"{UPDATE} 12 or newer, then {command}" for command in (install, again))
+    return install, again
+
+
+def _built_for(names):
+    """Return the CUDA that the one package of CuPy is built for, or 0."""
+    numbers = re.findall(r"cuda(\d+)", names[0]) if len(names) == 1 else []
+    return int(numbers[0]) if numbers else 0
+
+
+def _cuda(version):
+    return f"CUDA {version[0]}.{version[1]}"
 
 
 def driver_version():
