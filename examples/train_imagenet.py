@@ -5,6 +5,7 @@
     python examples/train_imagenet.py --data imagenet --model alexnet --backend cupy --gpus 0,1
     python examples/train_imagenet.py --resume runs/shapes-mini        go on after Ctrl-C
     python examples/train_imagenet.py --test-only --resume runs/shapes-mini --ten-crop
+    mpiexec -n 8 python examples/train_imagenet.py --distributed mpi   a rank for each GPU
 """
 import sys
 import time
@@ -16,7 +17,7 @@ from tinyalex import functional as F
 from tinyalex import models, optim
 from tinyalex.data import Loader, open_dataset
 from tinyalex.device import OutOfMemory
-from tinyalex.train import checkpoint, console, evaluate, options, restore, surgery
+from tinyalex.train import checkpoint, console, evaluate, options, parallel, restore, surgery
 from tinyalex.train.console import Mistake, number
 from tinyalex.train.trainer import Diverged, Trainer
 
@@ -29,16 +30,22 @@ def parse(argv):
         epilog="What is not given comes from the model's recipe, or from the resumed checkpoint.")
     add = parser.add_argument
     add("--data", metavar="WHAT", help="shapes (drawn by the program itself; the default), "
-        "cifar10, or a folder with train/CLASS/*.jpg and val/CLASS/*.jpg")
+        "cifar10 or tinyimagenet (fetched once, unless $TINYALEX_DATA, ./data or "
+        "~/.cache/tinyalex has it or TINYALEX_OFFLINE=1 is set), or a folder with "
+        "train/CLASS/*.jpg and val/CLASS/*.jpg, or what prepare_imagenet.py has made")
     add("--model", choices=models.NAMES, help="default: mini")
     add("--variant", help="paper (the default) or source2012: what the text or the code does")
     console.add_device_flags(parser)
     rate, whole = number(above=0), number(int, least=1)
-    add("--batch-size", type=whole, metavar="N")
+    add("--batch-size", type=whole, metavar="N", help="with --distributed, of all ranks together")
     add("--lr", type=rate, help="learning rate; with --resume, from there on")
     add("--bias-lr", type=rate, metavar="LR", help="that of the biases, where it differs")
     add("--lr-epochs", type=console.epochs, metavar="E,E", help="epochs after which the rate falls "
         "to a tenth, or never; instead of the recipe's schedule")
+    add("--lr-warmup-epochs", type=number(least=0), metavar="E",
+        help="epochs over which the rate climbs to what it is")
+    add("--scale-lr", action="store_true", help="--lr is meant for the recipe's batch: multiply it "
+        "by how much larger --batch-size is")
     add("--momentum", type=number(least=0))
     add("--weight-decay", type=number(least=0), metavar="DECAY")
     add("--dropout", type=number(least=0, below=1), metavar="P",
@@ -59,6 +66,11 @@ def parse(argv):
         help="between two rows of the log; default: 50")
     add("--save-freq", type=number(int, least=0), metavar="STEPS",
         help="between two checkpoints; each epoch ends with one besides")
+    add("--distributed", choices=("mpi",), help="train on all ranks that mpiexec has started")
+    add("--watchdog", type=rate, default=600, metavar="SECONDS",
+        help="without progress, after which all ranks end; default: 600")
+    add("--check-freq", type=whole, default=100, metavar="STEPS",
+        help="between two looks whether all ranks hold the same weights; default: 100")
     add("--output-dir", metavar="DIR", help=f"default: a new folder in {options.RUNS}/")
     add("--resume", metavar="auto|PATH", help="a checkpoint or a run's folder to go on from; "
         "auto: the last run of this name, or a new one where there is none")
@@ -81,6 +93,8 @@ def parse(argv):
         raise Mistake("--init-from begins a run, --resume goes on with one: leave one of them out")
     if args.resume and args.dry_run:
         raise Mistake("--dry-run shows a new run: leave --resume out")
+    if args.distributed and (args.test_only or args.dry_run):
+        raise Mistake("--distributed trains: leave it out with --test-only and --dry-run")
     return args
 
 
@@ -90,22 +104,29 @@ def main(argv=None):
 
 
 def train(args):
+    ranks = parallel.start(args.distributed, args.watchdog)       # one, where it is None
     new_lr, new_bias_lr = args.lr, args.bias_lr
-    path, arrays, meta = options.find_resumed(args)
+    path, arrays, meta = ranks.resumed(options.find_resumed, args)
     recipe = options.resumed_recipe(args, path, meta) if path else options.new_recipe(args)
-    devices = choose_devices(args)
+    ranks.must_divide(recipe.batch_size)
+    devices = choose_devices(args, ranks)
     ta.manual_seed(args.seed)
-    train_set, val_set = open_dataset(args.data, recipe.image_size, recipe.resize, args.seed)
+    with ranks.first_alone():                                     # it may have to fetch them
+        train_set, val_set = open_dataset(args.data, recipe.image_size, recipe.resize, args.seed)
     classes = count_classes(args, train_set)
-    with options.run_folder(args, path) as run:
+    with ranks.folder(options.run_folder, args, path) as run:
         net = prepare(args, options.build(recipe, classes, devices), new=path is None)
         table = models.summary(net, recipe.image_size)
         trainer = Trainer(net, recipe, train_set, val_set, run, options.to_keep(args),
                           steps=args.max_steps, workers=args.workers, print_freq=args.print_freq,
-                          save_freq=args.save_freq, resume=path and (arrays, meta))
-        trainer.optimizer.lr = new_lr or trainer.optimizer.lr
-        trainer.optimizer.bias_lr = new_bias_lr or trainer.optimizer.bias_lr
-        print(f"{recipe.name} ({recipe.variant}) on {', '.join(d.name for d in devices)}: "
+                          save_freq=args.save_freq, resume=path and (arrays, meta),
+                          warmup=args.lr_warmup_epochs or 0, ranks=ranks,
+                          check_freq=args.check_freq)
+        if path:
+            trainer.optimizer.lr = new_lr or trainer.optimizer.lr
+            trainer.optimizer.bias_lr = new_bias_lr or trainer.optimizer.bias_lr
+        where = f"{ranks.size} ranks" if ranks.size > 1 else ", ".join(d.name for d in devices)
+        print(f"{recipe.name} ({recipe.variant}) on {where}: "
               f"{table.total['parameters']:,} parameters")
         print(f"{args.data}: {len(train_set):,} pictures to learn from, {len(val_set):,} held out, "
               f"{classes} classes", *filter(None, [train_set.note]), sep="; ")
@@ -116,21 +137,24 @@ def train(args):
         try:
             score = trainer.fit()
         except OutOfMemory as error:
-            text = options.too_large(error, table, recipe.batch_size)
+            ranks.failing()
+            text = options.too_large(error, table, recipe.batch_size // ranks.size)
             if trainer.step == begun:
                 raise Mistake(text) from None
             print(f"{PROGRAM}: {text}; {trainer.last_checkpoint()}", file=sys.stderr)
             return 1
         except Diverged as error:
+            ranks.failing()
             lower = "--lr", f"{trainer.optimizer.lr / 10:g}"
             saved = checkpoint.pointed(run.checkpoints)
-            advice = console.command("--resume", saved, *lower) if saved else " ".join(lower)
+            advice = ranks.command("--resume", saved, *lower) if saved else " ".join(lower)
             print(f"{PROGRAM}: {error}. Most often the learning rate is too high: try\n  {advice}",
                   file=sys.stderr)
             return 1
     if score is None:
+        ranks.finish()
         print(f"stopped after step {trainer.step:,} of {trainer.steps:,}, and saved; go on with\n"
-              f"  {console.command('--resume', run.path)}", flush=True)
+              f"  {ranks.command('--resume', run.path)}", flush=True)
         return console.INTERRUPTED
     if trainer.skipped:
         print(f"{len(trainer.skipped):,} pictures could not be read and were left out")
@@ -138,8 +162,9 @@ def train(args):
     if args.ten_crop:
         print(f"center: {score}")
         score = evaluate.measure(net, batches(val_set, trainer.augment, recipe, args, "ten",
-                                              devices[0]))
+                                              devices[0], ranks), ranks)
         run.log({"kind": "ten-crop", "step": trainer.step, **score.row()})
+    ranks.finish()
     print(score)
     return 0
 
@@ -213,9 +238,11 @@ def pool(device):
     return f"{device.name}: {used} in use and {held} held, of {room}"
 
 
-def choose_devices(args):
-    devices, note = console.choose_devices(args.backend, args.gpus, args.tf32, args.gpu_memory)
-    print(note, end="\n" * bool(note))
+def choose_devices(args, ranks=parallel.SOLO):
+    devices, note = console.choose_devices(args.backend, ranks.gpus(args), args.tf32,
+                                           args.gpu_memory)
+    for line in filter(None, (note, ranks.use(devices[0]))):
+        print(line)
     return devices
 
 
@@ -239,12 +266,12 @@ def prepare(args, net, new=True):
     return net
 
 
-def batches(dataset, augment, recipe, args, mode, device):
+def batches(dataset, augment, recipe, args, mode, device, ranks=parallel.SOLO):
     size = max(1, recipe.batch_size // (10 if mode == "ten" else 1))
     workers = 2 if args.workers is None else args.workers
     return Loader(dataset, size, augment, shuffle=False, workers=workers, mode=mode,
-                  device=device).batches(0)
+                  rank=ranks.rank, ranks=ranks.size, device=device).batches(0)
 
 
 if __name__ == "__main__":
-    sys.exit(console.run(main, PROGRAM))
+    sys.exit(parallel.run(main, PROGRAM))

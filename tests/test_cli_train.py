@@ -308,6 +308,15 @@ def test_folders_that_hold_no_data_set(tmp_path, capsys):
     assert "cannot write to file/x" in fails(capsys, "--output-dir", "file/x")
 
 
+@pytest.mark.parametrize("name", ["cifar10", "tinyimagenet"])
+def test_a_data_set_that_may_not_be_fetched(name, capsys, tmp_path, monkeypatch):
+    """It goes by its name, which is no path."""
+    for variable, value in [("HOME", tmp_path), ("TINYALEX_DATA", "own"), ("TINYALEX_OFFLINE", 1)]:
+        monkeypatch.setenv(variable, str(value))
+    line = fails(capsys, "--data", name)
+    assert f"--data '{name}': not found in own, data, {tmp_path}/.cache/tinyalex, and TINY" in line
+
+
 @pytest.mark.skipif(device_count() > 0, reason="this machine has a GPU, so nothing is missing")
 def test_cupy_without_cupy_or_a_driver_says_what_to_do(capsys):
     text = fails(capsys, "--backend", "cupy")
@@ -557,6 +566,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(data, uninterrupted):
             for run in ("run", uninterrupted)]
     for row in rows[0] + rows[1]:
         row.pop("images_per_s", None)
+        row.pop("waiting_for_data", None)
     assert rows[0] == rows[1]
 
 

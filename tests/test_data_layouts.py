@@ -104,6 +104,15 @@ def test_wrong_places(tmp_path):
     refused(tmp_path / "empty", "no class folders")
 
 
+def test_imagenets_archives_are_for_prepare(tmp_path):
+    for name in ("ILSVRC2012_img_train.tar", "ILSVRC2012_devkit_t12.tar.gz"):
+        (tmp_path / name).write_bytes(b"")
+        refused(tmp_path, "are read once only, by examples/prepare_imagenet.py; give the store")
+        refused(tmp_path / name, f"{name}': ImageNet's archives are read once only")
+        (tmp_path / name).unlink()
+    refused(tmp_path, "no class folders")
+
+
 def test_wrong_classes(tmp_path):
     where = tree(tmp_path / "one", classes=("cat",))
     refused(where, "one class only ('cat'", "at least two")
@@ -252,6 +261,7 @@ def test_cifar10_is_found_in_the_usual_places(tmp_path, monkeypatch, place):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("TINYALEX_DATA", raising=False)
+    monkeypatch.setenv("TINYALEX_OFFLINE", "1")
     message = refused("cifar10", "where='cifar10'", "data, ", f"{tmp_path}/.cache/tinyalex",
                       ARCHIVE, "TINYALEX_DATA")
     assert "Python version" not in message

@@ -4,11 +4,14 @@ import time
 
 import numpy as np
 import pytest
+from hypothesis import given, settings, strategies as st
 from test_data_crops import card  # noqa: F401  (a fixture)
 
 from tinyalex import random
 from tinyalex.data import ArrayDataset, Augment, BrokenPicture, Crops, Loader
+from tinyalex.data import loader as loader_module
 from tinyalex.data.dataset import Dataset
+from tinyalex.data.loader import LoaderNote
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (53, 10, 10, 3), np.uint8)
 PICTURES[:, 0, 0, 0] = np.arange(53)
@@ -122,6 +125,35 @@ def test_ranks_share_each_global_batch(ranks):
         assert max(sizes) - min(sizes) <= 1             # 5 pictures on 8 ranks: some have none
 
 
+@settings(max_examples=60)
+@given(st.data(), st.integers(1, 20), st.integers(0, 3), st.integers(1, 7), st.booleans(),
+       st.integers(0, 2**64 - 1), st.integers(0, 3), st.sets(st.integers(0, 52)))
+def test_each_picture_is_served_once_by_the_rank_whose_turn_it_is(
+        data, batch_size, workers, ranks, shuffle, seed, epoch, broken):
+    options = {"batch_size": batch_size, "shuffle": shuffle, "seed": seed}
+    start = data.draw(st.integers(0, -(-53 // batch_size)))
+    whole = list(loader(workers=0, **options).batches(epoch))      # of one rank, nothing broken
+    order, served = loader(**options).order(epoch), []
+    for rank in range(ranks):
+        it = loader(Trouble(broken), workers=workers, rank=rank, ranks=ranks, **options)
+        batches = list(it.batches(epoch, start))
+        assert len(batches) == len(whole) - start and it.skipped == sum(
+            len(batch.skipped) for batch in batches)
+        for b, batch in enumerate(batches, start):
+            n = len(whole[b].rows)                       # the first n mod ranks ranks have one more
+            first = rank * (n // ranks) + min(rank, n % ranks)
+            share = range(first, first + n // ranks + (rank < n % ranks))
+            pictures = [int(order[b * batch_size + row]) for row in share]
+            assert batch.skipped == tuple(f"file{i}.jpg: is damaged"
+                                          for i in pictures if i in broken)
+            left = [row for row, i in zip(share, pictures, strict=True) if i not in broken]
+            assert batch.rows.tolist() == left
+            assert np.array_equal(batch.images, whole[b].images[left])
+            assert np.array_equal(batch.labels, whole[b].labels[left])
+            served += pictures
+    assert sorted(served) == sorted(order[start * batch_size:].tolist())
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_broken_pictures_are_named_skipped_and_counted(workers):
     it = loader(Trouble(broken=(2, 3, 50)), workers=workers, shuffle=False)
@@ -201,6 +233,37 @@ def test_waiting_is_accounted_for():
     next(it)
     assert ready.waited - before < 0.4
     it.close()
+
+
+class Hanging(Trouble):
+    """Two pictures come when someone lets them."""
+
+    hanging = 2, 9                                      # in the first batch and in the second
+
+    def __init__(self):
+        super().__init__()
+        self.released = threading.Event()
+
+    def _read(self, i):
+        if i in self.hanging:
+            assert self.released.wait(30)
+        return super()._read(i)
+
+    def name(self, i):
+        return f"disk/{i}.jpg"
+
+
+def test_a_disk_that_hangs_is_noted_once_with_the_names(monkeypatch):
+    monkeypatch.setattr(loader_module, "PATIENCE", 0.1)
+    dataset = Hanging()
+    it = loader(dataset, workers=2, shuffle=False)
+    threading.Timer(0.5, dataset.released.set).start()
+    with pytest.warns(LoaderNote) as notes:
+        batches = content(it.batches(0))
+    assert [str(note.message) for note in notes] == [
+        "no batch for 0.1 seconds; being read: disk/2.jpg, disk/9.jpg"]
+    assert batches == content(loader(shuffle=False).batches(0)) and it.waited > 0.4
+    assert it._reading == {}
 
 
 def test_iterating_serves_epoch_after_epoch_as_pairs():

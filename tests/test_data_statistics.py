@@ -70,6 +70,8 @@ def test_broken_pictures_are_left_out():
 def test_one_color_has_no_spread():
     found = statistics(Loose([np.full((4, 4, 3), 7, np.uint8)] * 2))
     assert found.eigenvalues.tolist() == [0, 0, 0] and np.isfinite(found.eigenvectors).all()
+    white = statistics(Loose([np.full((300, 200, 3), 255, np.uint8)] * 9))      # sums past 2**32
+    assert white.eigenvalues.tolist() == [0, 0, 0] and (white.mean == 255).all()
 
 
 def test_to_dict_and_back():

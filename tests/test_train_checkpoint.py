@@ -2,13 +2,15 @@
 import errno
 import hashlib
 import os
-import random
+import subprocess
+import sys
 import warnings
 
 import numpy as np
 import pytest
 
-from tinyalex.train import checkpoint, disk
+from tinyalex.data import disk
+from tinyalex.train import checkpoint
 from tinyalex.train.checkpoint import (CheckpointError, CheckpointNote, NotFinite, load,
                                          load_newest, save)
 
@@ -111,29 +113,69 @@ def test_what_is_no_plain_number_is_refused(tmp_path, thing):
 def whole(tmp_path_factory):
     rng = np.random.default_rng(0)
     folder = tmp_path_factory.mktemp("whole")
-    path = save(folder, {f"w{i}": rng.normal(size=(7, 9)) for i in range(4)}, {"step": 1})
+    path = save(folder, {f"w{i}": rng.normal(size=(2, 3)) for i in range(4)}, {"step": 2})
     return path.name, path.read_bytes()
 
 
-def test_fifty_flipped_bytes_are_each_noticed(tmp_path, whole):
+@pytest.fixture
+def pair(tmp_path, whole):
+    """A folder with a good checkpoint of step 1 and, as its LATEST says, that of `whole`."""
+    save(tmp_path, {"a": A}, {"step": 1})
     name, data = whole
-    path, places = tmp_path / name, random.Random(1).sample(range(len(data)), 42)
-    for place in [*range(8), *places]:           # the length of the header, then anywhere
+    (tmp_path / name).write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    (tmp_path / "LATEST").write_text(f"{digest}  {name}\n")
+    assert load_newest(tmp_path)[2] == {"step": 2}
+    return tmp_path
+
+
+def content(folder):
+    return {name: (folder / name).read_bytes() for name in files(folder)}
+
+
+def one_before(folder, fault):
+    """Assert that the earlier checkpoint is read, the fault named and nothing touched."""
+    before = content(folder)
+    with pytest.warns(CheckpointNote, match=f"{fault}.*; falling back to step-000001-"):
+        assert load_newest(folder)[2] == {"step": 1}
+    assert content(folder) == before
+
+
+def test_every_flipped_byte_is_noticed_and_the_one_before_is_used(pair, whole):
+    name, data = whole
+    assert len(data) < 800
+    for place in range(len(data)):
         broken = bytearray(data)
         broken[place] ^= 1 << place % 8
-        path.write_bytes(broken)
-        with pytest.raises(CheckpointError, match="changed since it was written|cut short"):
-            load(path)
-    path.write_bytes(data)
-    assert load(path)[1] == {"step": 1}
+        (pair / name).write_bytes(broken)
+        one_before(pair, f"{name}: (changed since it was written|cut short)")
+    (pair / name).write_bytes(data)
+    assert load_newest(pair)[2] == {"step": 2}
 
 
-def test_twenty_cuts_are_each_called_cut_short(tmp_path, whole):
+def test_every_cut_is_called_one_and_the_one_before_is_used(pair, whole):
     name, data = whole
-    for length in [0, 1, 7, 8, 9, len(data) - 1, *random.Random(2).sample(range(len(data)), 14)]:
-        (tmp_path / name).write_bytes(data[:length])
-        with pytest.raises(CheckpointError, match=rf"{name}: cut short.*\b{length:,}\b"):
-            load(tmp_path / name)
+    for length in range(len(data)):
+        (pair / name).write_bytes(data[:length])
+        one_before(pair, rf"{name}: cut short.*\b{length:,}\b")
+
+
+def test_every_flipped_byte_of_the_pointers_is_noticed_or_harmless(tmp_path):
+    for step in (1, 2, 3):
+        save(tmp_path, {"a": A}, {"step": step}, best=step == 1)
+    whole = content(tmp_path)
+    for pointer in ("LATEST", "BEST"):
+        for place in range(len(whole[pointer])):
+            broken = bytearray(whole[pointer])
+            broken[place] ^= 1 << place % 8
+            (tmp_path / pointer).write_bytes(broken)
+            with warnings.catch_warnings(record=True) as notes:
+                warnings.simplefilter("always")
+                assert load_newest(tmp_path)[2] == {"step": 3}
+            damaged = checkpoint.pointed(tmp_path, pointer) not in tmp_path.iterdir()
+            assert len(notes) == (pointer == "LATEST" and damaged)
+            assert damaged or 16 <= place < 64 or broken.split() == whole[pointer].split()
+        (tmp_path / pointer).write_bytes(whole[pointer])
 
 
 def test_a_renamed_file_is_read_with_a_note(tmp_path, whole):
@@ -141,7 +183,7 @@ def test_a_renamed_file_is_read_with_a_note(tmp_path, whole):
     (tmp_path / "mine.safetensors").write_bytes(data)
     with pytest.warns(CheckpointNote, match="mine.safetensors: its name holds no hash"):
         arrays, meta = load(tmp_path / "mine.safetensors")
-    assert meta == {"step": 1} and len(arrays) == 4
+    assert meta == {"step": 2} and len(arrays) == 4
 
 
 def test_a_renamed_file_that_was_cut_is_named(tmp_path, whole):
@@ -184,9 +226,10 @@ def test_a_damaged_latest_is_not_believed(tmp_path):
     for text in (b"", b"\xff\xfe", b"0" * 64 + b"  step-000001-0000000000000000.safetensors\n",
                  b"f" * 64 + (tmp_path / "LATEST").read_bytes()[64:], b"one two three"):
         (tmp_path / "LATEST").write_bytes(text)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
+        with pytest.warns(CheckpointNote, match="LATEST is damaged or names a file that is gone"):
             assert load_newest(tmp_path)[2] == {"step": 2}
+    (tmp_path / "LATEST").unlink()               # so it is after a kill within the first save
+    assert load_newest(tmp_path)[2] == {"step": 2}
 
 
 def test_no_good_checkpoint_at_all(tmp_path):
@@ -231,17 +274,17 @@ class Proxy:
         self.file.close()
 
 
-@pytest.mark.parametrize("where", ["step-000002", "LATEST"])
+@pytest.mark.parametrize("where", ["step-000002", "BEST", "LATEST"])
 def test_a_full_disk_is_named_and_leaves_all_as_it_was(tmp_path, monkeypatch, where):
-    first = save(tmp_path, {"a": A}, {"step": 1})
-    before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
+    first = save(tmp_path, {"a": A}, {"step": 1}, best=True)
+    before = content(tmp_path)
     monkeypatch.setattr(disk, "open", FullDisk(where), raising=False)
     with pytest.raises(CheckpointError) as caught:
-        save(tmp_path, {"a": A + 1}, {"step": 2}, keep=1)
+        save(tmp_path, {"a": A + 1}, {"step": 2}, keep=1, best=True)
     text = str(caught.value)
     assert "No space left on device (0.0 MB are needed)" in text and "step-000002" in text
     assert "\n" not in text
-    assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path)} == before
+    assert content(tmp_path) == before
     monkeypatch.undo()
     assert load_newest(tmp_path)[0] == first
     save(tmp_path, {"a": A + 1}, {"step": 2})           # and once there is room, it goes on
@@ -266,9 +309,82 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         save(tmp_path / "file" / "checkpoints", {"a": A}, {"step": 1})
 
 
+GROWN = """
+import resource, sys
+import numpy as np
+from tinyalex.train.checkpoint import CheckpointError, load_newest, save
+folder = sys.argv[1]
+save(folder, {"a": np.zeros(1000)}, {"step": 1})
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+try:
+    save(folder, {"a": np.zeros(10_000)}, {"step": 2}, keep=1, best=True)
+except CheckpointError as error:
+    print(error)
+print(load_newest(folder)[2])
+"""
+
+
+def test_a_file_that_may_not_grow_is_named_and_leaves_all_as_it_was(tmp_path):
+    pytest.importorskip("resource")
+    done = subprocess.run([sys.executable, "-W", "error", "-c", GROWN, tmp_path], text=True,
+                          capture_output=True, check=True)
+    error, meta = done.stdout.splitlines()
+    assert "could not write" in error and "step-000002" in error and "File too large" in error
+    assert meta == "{'step': 1}" and len(files(tmp_path)) == 2
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 kB of its own; gives its folder and a function that mounts it anew."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(*options):
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", folder],
+                              capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"no disk can be mounted here: {done.stderr.strip()}")
+
+    if sys.platform != "linux" or os.geteuid():
+        pytest.skip("mounting a small disk takes Linux and root; the tests above need neither")
+    mount("size=64k")
+    yield folder, lambda *options: mount("remount", *options)
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_disk_that_is_really_full_or_read_only(small_disk):
+    folder, mount_again = small_disk
+    first = save(folder, {"a": np.zeros(2000)}, {"step": 1}, best=True)        # 16 kB
+    before = content(folder)
+    with pytest.raises(CheckpointError, match=r"step-000002.*No space left on device \(0.1 MB are"):
+        save(folder, {"a": np.ones(10_000)}, {"step": 2}, keep=1, best=True)
+    assert content(folder) == before
+    mount_again("size=1m")
+    second = save(folder, {"a": np.ones(10_000)}, {"step": 2}, keep=1)
+    assert files(folder) == ["BEST", "LATEST", first.name, second.name]
+    before = content(folder)
+    mount_again("ro")
+    with pytest.raises(CheckpointError, match="could not write .*step-000003.*: Read-only file"):
+        save(folder, {"a": np.ones(9)}, {"step": 3}, keep=1, best=True)
+    assert content(folder) == before and load_newest(folder)[0] == second
+
+
+def test_an_old_file_that_cannot_be_removed_is_a_note(tmp_path, monkeypatch):
+    for step in (1, 2):
+        save(tmp_path, {"a": A}, {"step": step})
+
+    def refuse(path):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(checkpoint.Path, "unlink", refuse)
+    with pytest.warns(CheckpointNote, match="could not remove .*step-000001-.*: Operation not"):
+        save(tmp_path, {"a": A}, {"step": 3})
+    assert load_newest(tmp_path)[2] == {"step": 3}
+
+
 def test_what_a_kill_left_behind_is_swept_up(tmp_path):
-    left = tmp_path / ".step-000001-0123456789abcdef.safetensors.tmp"
-    left.write_bytes(b"half")
+    for name in (".step-000001-0123456789abcdef.safetensors.tmp", ".BEST.tmp"):
+        (tmp_path / name).write_bytes(b"half")
     path = save(tmp_path, {"a": A}, {"step": 2})
     assert files(tmp_path) == ["LATEST", path.name]
 
@@ -279,5 +395,10 @@ def test_the_bytes_reach_the_disk_before_the_name(tmp_path, monkeypatch):
         real = getattr(os, name)
         monkeypatch.setattr(disk.os, name,
                             lambda *a, real=real, name=name: (calls.append(name), real(*a))[1])
-    disk.write_atomically(tmp_path / "a", b"x")
-    assert calls == ["fsync", "replace", "fsync"]       # the file, its name, the folder
+    disk.write_in_order((tmp_path / "a", b"x"), (tmp_path / "b", b"y"))
+    assert calls == ["fsync", "fsync"] + ["replace", "fsync"] * 2     # files, then name and folder
+    path = tmp_path / "checkpoints"
+    monkeypatch.setattr(disk.os, "replace", lambda a, b: names.append(os.fspath(b)))
+    names = []
+    save(path, {"a": A}, {"step": 1}, best=True)
+    assert [name.rpartition("/")[2][:6] for name in names] == ["step-0", "BEST", "LATEST"]

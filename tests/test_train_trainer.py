@@ -16,8 +16,8 @@ from tiny_runs import EPOCH, RECIPE
 
 import tinyalex as ta
 from tinyalex import nn
-from tinyalex.data import BrokenPicture
-from tinyalex.train import checkpoint, disk, progress, restore, trainer as trainer_module
+from tinyalex.data import BrokenPicture, disk
+from tinyalex.train import checkpoint, progress, restore, trainer as trainer_module
 from tinyalex.train.checkpoint import CheckpointError, load
 from tinyalex.train.evaluate import Score
 from tinyalex.train.progress import Stop, StuckWatch
@@ -180,7 +180,7 @@ def test_the_rate_falls_when_the_validation_error_stops_improving(tmp_path, monk
     errors = [50.0, 40.0, 40.0, 41.0,          39.0, 39.0, 39.0,      39.0]
     rates = [1e-2, 1e-2, 1e-2, 1e-2,           1e-3, 1e-3, 1e-3,      1e-4]
     scores = iter(Score(1.0, error, 0.0, 10) for error in errors)
-    monkeypatch.setattr(trainer_module, "measure", lambda net, batches: next(scores))
+    monkeypatch.setattr(trainer_module, "measure", lambda net, batches, ranks: next(scores))
     recipe = dataclasses.replace(RECIPE, plateau=1, milestones=(), epochs=8)
     t = tiny_runs.trainer(tmp_path / "run", recipe=recipe)
     t.fit()
@@ -213,7 +213,7 @@ def test_without_augmentation_training_sees_centers(tmp_path):
 def test_a_plateau_and_the_best_are_remembered_over_a_resume(tmp_path, monkeypatch):
     errors = [50.0, 40.0, 45.0, 45.0, 45.0]            # falls after the fourth
     monkeypatch.setattr(trainer_module, "measure",
-                        lambda net, batches: Score(1.0, scores.pop(0), 0.0, 10))
+                        lambda net, batches, ranks: Score(1.0, scores.pop(0), 0.0, 10))
     recipe = dataclasses.replace(RECIPE, plateau=1, milestones=(), epochs=5)
     scores = list(errors)
     tiny_runs.trainer(tmp_path / "whole", recipe=recipe).fit()

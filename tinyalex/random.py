@@ -5,12 +5,14 @@ machines or a resumed run would each see other masks. Philox4x64-10 is counter-b
 a keyed function from a counter to 256 random bits. The key is (seed, place), the counter holds
 (position, 0, use, step); whoever asks for the same place gets the same bits, in any order.
 """
+import contextlib
 import hashlib
 import operator
 
 import numpy as np
 
 _seed, _step = 0, 0
+_places = None    # of the rows of the batch at hand in the global batch; None: 0, 1, ...
 _uses = {}    # place -> how often it has been drawn from since the last step
 
 
@@ -60,6 +62,52 @@ def next_use(place):
     use = _uses.get(place, 0)
     _uses[place] = use + 1
     return use
+
+
+@contextlib.contextmanager
+def rows_at(places):
+    """Context: the rows of the batch at hand have these places in the global batch.
+
+    Whoever draws for each row of a batch draws for its place. So many ranks, each with a share,
+    draw what one would; and so does a batch in which broken pictures were left out.
+
+    Parameters
+    ----------
+    places : integer array, shape (N,)
+        Ascending.
+
+    Examples
+    --------
+    >>> import tinyalex as ta
+    >>> with ta.random.rows_at([4, 5, 7]):
+    ...     ta.random.places(3).tolist()
+    [4, 5, 7]
+    """
+    global _places
+    given = np.asarray(places, np.int64)
+    if given.ndim != 1 or (np.diff(given, prepend=-1) < 1).any():
+        raise ValueError(f"rows_at: got {places!r}; expected ascending integers of 0 or more")
+    before, _places = _places, None if np.array_equal(given, np.arange(len(given))) else given
+    try:
+        yield
+    finally:
+        _places = before
+
+
+def places(rows):
+    """Return the places of so many rows in the global batch: 0, 1, ... or what `rows_at` says.
+
+    Raises
+    ------
+    ValueError
+        If :func:`rows_at` was told of another number of rows.
+    """
+    if _places is None:
+        return np.arange(rows)
+    if rows != len(_places):
+        raise ValueError(f"rows: got {rows}; the batch at hand has {len(_places)} rows, and their "
+                         "places in the global batch say nothing about others")
+    return _places
 
 
 def generator(purpose, name="", *, seed=None, step=0, index=0):

@@ -10,35 +10,40 @@ import zlib
 import numpy as np
 
 from .dataset import ArrayDataset, DataError
+from .download import fetch, may_download, not_there, places
 
 FOLDER, ARCHIVE = "cifar-10-batches-bin", "cifar-10-binary.tar.gz"
 TRAIN = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
 TEST, META = "test_batch.bin", "batches.meta.txt"
 RECORD = 1 + 3 * 32 * 32                       # bytes
 MAX_FILE = 20_000 * RECORD                     # twice what a real one holds
-PLACES = ("data", os.path.join("~", ".cache", "tinyalex"))      # and $TINYALEX_DATA before them
 
 
-def find_cifar10():
+def find_cifar10(download=False):
     """Return the path of CIFAR-10's folder or archive in the usual places.
 
     Looked through in this order: ``$TINYALEX_DATA``, ``./data``, ``~/.cache/tinyalex``; each for
     ``cifar-10-batches-bin/``, ``cifar-10-binary.tar.gz`` or the .bin files themselves.
 
+    Parameters
+    ----------
+    download : bool
+        Whether to fetch the archive (170 MB) where it is in none of them, into
+        ``$TINYALEX_DATA``, or else ``~/.cache/tinyalex``; ``TINYALEX_OFFLINE=1`` forbids it.
+
     Raises
     ------
     DataError
-        If it is in none of them; the message says what to put where.
+        If it is in none of them, or could not be fetched; the message says what to put where.
     """
-    places = [os.path.expanduser(p) for p in (os.environ.get("TINYALEX_DATA"), *PLACES) if p]
-    for place in places:
+    for place in places():
         found = locate(place)
         if found:
             return found
-    message = (f"where='cifar10': not found in {', '.join(places)}; put {ARCHIVE} (the binary "
-               "version, https://www.cs.toronto.edu/~kriz/cifar.html) or its folder there, or set "
-               "TINYALEX_DATA to where it is")
-    for place in places:
+    if download and may_download():
+        return fetch("cifar10")
+    message = not_there("cifar10")
+    for place in places():
         if os.path.isdir(os.path.join(place, "cifar-10-batches-py")):
             message += f"; {place} has the Python version, whose pickles are not opened"
     raise DataError(message)

@@ -225,23 +225,30 @@ def cut(pictures, table, means, noise=None, divisor=1.0):
     [[30.0, 0.0], [30.0, 0.0]]
     """
     size = means.size
-    images = np.zeros((len(table), size, size, 3), np.float32)
-    for image, picture, row in zip(images, pictures, table.tolist(), strict=True):
+    images = Device("cpu:0").empty((len(table), 3, size, size), np.float32)
+    noise = None if noise is None else np.tile(noise, size)     # (N, S * 3): a line of each color
+    # All that is done to a window is done while it lies in the cache.
+    for n, (picture, row) in enumerate(zip(pictures, table.tolist(), strict=True)):
+        image = images[n].transpose(1, 2, 0)                    # (S, S, 3), contiguous
         _, height, width, y, x, mirrored, kind = row
         top, bottom = max(-y, 0), min(height - y, size)         # of the picture, in the window
         left, right = max(-x, 0), min(width - x, size)
         here = slice(y + top, y + bottom), slice(x + left, x + right)
         there = slice(top, bottom), slice(left, right)
-        part = picture[here]
         if mirrored:
             there = there[0], slice(size - right, size - left)
-            # Negative strides in an inner loop of 3 are slow; an index turns bytes around.
-            part = part.take(np.arange(right - left - 1, -1, -1), axis=1)
-        np.subtract(part, means.under(kind, mirrored, here, there), out=image[there])
-    if noise is not None:
-        # An inner loop of 3 is slow: the color is repeated along a line of pixels instead.
-        lines = images.reshape(len(images), size, 3 * size)
-        lines += np.tile(noise, size)[:, None]                  # (N, 1, S * 3)
-    if divisor != 1:
-        images /= np.float32(divisor)
-    return images.transpose(0, 3, 1, 2)                         # (N, 3, S, S)
+        if bottom - top < size or right - left < size:
+            image[...] = 0
+        part = image[there]
+        if mirrored:                        # a loop over 3 channels inside would be the slow one
+            for channel in range(3):
+                part[..., channel] = picture[here][:, ::-1, channel]
+        else:
+            part[...] = picture[here]
+        part -= means.under(kind, mirrored, here, there)
+        if noise is not None:
+            lines = image.reshape(size, 3 * size)
+            lines += noise[n]
+        if divisor != 1:
+            image /= np.float32(divisor)
+    return images

@@ -29,8 +29,10 @@ class Dataset:
         What was decided on the user's behalf, to be shown; empty where nothing was.
     keep_bytes : int
         How many bytes of decoded pictures may be kept in memory, where they come from files.
+    statistics : Statistics or None
+        Of all training pictures at the size in force, where the data set knows them: a store does.
     """
-    note, keep_bytes = "", 0
+    note, keep_bytes, statistics = "", 0, None
 
     def __init__(self, classes, labels, folders=None, resize=None):
         self.classes = tuple(classes)

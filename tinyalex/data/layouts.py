@@ -8,10 +8,13 @@ import os
 import numpy as np
 
 from .. import random
+from .archives import MD5
 from .cifar10 import find_cifar10, locate, open_cifar10
 from .dataset import DataError, FileDataset
 from .pictures import SUFFIXES, BrokenPicture
 from .shapes import Shapes
+from .store import is_store, open_store
+from .tinyimagenet import find_tinyimagenet
 from .trees import class_folders, names_of, picture_files, read_annotations, read_wnids
 
 KEEP_BYTES = 3 * 2**29          # 1.5 GiB: holds all 110,000 pictures of Tiny ImageNet
@@ -24,10 +27,12 @@ def open_dataset(where, image_size, resize=None, seed=0, keep_bytes=KEEP_BYTES):
     Parameters
     ----------
     where : str or os.PathLike
-        ``"shapes"``, ``"cifar10"`` (see :func:`find_cifar10`), or a folder: with train/ and val/
-        or test/, each with one folder for each class; with train/ alone or with the class folders
-        themselves, of which a tenth is then held out; Tiny ImageNet; CIFAR-10's binary files. The
-        archive of the latter can be given too. A folder called shapes is ``"./shapes"``.
+        ``"shapes"``; ``"cifar10"`` or ``"tinyimagenet"``, fetched if it is in none of the usual
+        places (see :func:`find_cifar10` and :func:`find_tinyimagenet`); or a folder: with train/
+        and val/ or test/, each with one folder for each class; with train/ alone or with the class
+        folders themselves, of which a tenth is then held out; Tiny ImageNet; CIFAR-10's binary
+        files. The archive of the latter can be given too, and a store that :func:`prepare` has
+        written. A folder called shapes is ``"./shapes"``.
     image_size : int
         The net's input, in pixels.
     resize : int, optional
@@ -37,8 +42,8 @@ def open_dataset(where, image_size, resize=None, seed=0, keep_bytes=KEEP_BYTES):
     seed : int
         Draws what is held out, and the shapes.
     keep_bytes : int
-        A data set that takes up to so many bytes decoded (default 1.5 GiB) is kept in memory as
-        it is read; a larger one is decoded in each epoch anew.
+        A folder that takes up to so many bytes decoded (default 1.5 GiB) is kept in memory as it is
+        read; a larger one is decoded in each epoch anew, and a store always is.
 
     Returns
     -------
@@ -65,9 +70,13 @@ def open_dataset(where, image_size, resize=None, seed=0, keep_bytes=KEEP_BYTES):
     if where == "shapes":
         train, val = Shapes("train", seed=seed), Shapes("val", seed=seed)
     elif where == "cifar10":
-        train, val = open_cifar10(find_cifar10())
+        train, val = open_cifar10(find_cifar10(download=True))
+    elif where == "tinyimagenet":
+        train, val = _open_folder(find_tinyimagenet(download=True), seed)
     elif os.path.isfile(where):
         train, val = _open_file(where)
+    elif is_store(where):
+        train, val = open_store(where)
     else:
         train, val = _open_folder(where.rstrip("/") or where, seed)
     _settle(train, val, image_size, resize, keep_bytes)
@@ -75,6 +84,8 @@ def open_dataset(where, image_size, resize=None, seed=0, keep_bytes=KEEP_BYTES):
 
 
 def _open_file(where):
+    if os.path.basename(where) in MD5:               # of which one is read for an hour
+        _send_to_prepare(where)
     if where.lower().endswith(SUFFIXES):
         raise DataError(f"where={where!r}: is one picture; give the folder that holds the classes")
     return open_cifar10(where)
@@ -83,7 +94,7 @@ def _open_file(where):
 def _open_folder(where, seed):
     if not os.path.isdir(where):
         raise DataError(f"where={where!r}: no such folder; give a folder with train/ and val/, "
-                        "'shapes' or 'cifar10'")
+                        "'tinyimagenet', 'shapes' or 'cifar10'")
     if locate(where):
         return open_cifar10(locate(where))
     if os.path.isfile(os.path.join(where, "data_batch_1")):
@@ -95,6 +106,8 @@ def _open_folder(where, seed):
     if top == where:
         _check_not_above(where, folders)
     if not folders:
+        if any(os.path.isfile(os.path.join(where, name)) for name in MD5):
+            _send_to_prepare(where)
         raise DataError(f"where={where!r}: no class folders in {top}; expected "
                         "train/<class>/*.jpg and val/<class>/*.jpg")
     if len(folders) < 2:
@@ -117,6 +130,11 @@ def _open_folder(where, seed):
     if absent:
         train.note = val.note = f"{absent} of {len(folders)} classes have no pictures in {root}"
     return train, val
+
+
+def _send_to_prepare(where):
+    raise DataError(f"where={where!r}: ImageNet's archives are read once only, by "
+                    "examples/prepare_imagenet.py; give the store that it makes of them")
 
 
 def _listed(top, folders):
@@ -204,7 +222,7 @@ def _settle(train, val, image_size, resize, keep_bytes):
             train.note = val.note = "; ".join(part for part in (train.note, note) if part)
     each = 3 * resize**2 if resize else 3 * sizes.prod(1).mean()                # bytes
     for dataset in (train, val):
-        dataset.resize = resize
+        dataset.resize = resize or dataset.resize            # a store says its own
         dataset.keep_bytes = keep_bytes if len(dataset) * each <= keep_bytes else 0
 
 

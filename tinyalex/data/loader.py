@@ -4,9 +4,11 @@ Threads and not processes: decoding and NumPy let go of Python's lock, nothing i
 processes, and a thread sees the data set that is there. Batch b of epoch e is a function of
 (seed, e, b) alone, which is why a run can be resumed in the middle of an epoch.
 """
+import threading
 import time
+import warnings
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +19,11 @@ from .crops import Crops
 from .pictures import BrokenPicture
 
 MODES = ("train", "center", "ten")
+PATIENCE = 60             # seconds without a batch, after which a note says what is being read
+
+
+class LoaderNote(UserWarning):
+    """Something worth knowing about how the pictures come in."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,14 +61,17 @@ class Loader:
     shuffle : bool
         A new order in each epoch; otherwise the data set's.
     workers : int
-        Threads that prepare batches; with 0 they are prepared when asked for.
+        Threads that prepare batches; with 0 they are prepared when asked for. Where no batch is
+        ready for a minute, a `LoaderNote` names the pictures that the threads are reading.
     prefetch : int
         How many batches at most are being prepared or wait, ready.
     mode : {"train", "center", "ten"}
         Which windows: see :class:`Augment`.
     rank, ranks : int
         Serve the share `rank` of `ranks` of each global batch: neighboring rows, as equal in
-        number as can be (none, where a short batch has fewer pictures than there are ranks).
+        number as can be. Of n pictures the first n mod `ranks` ranks have one more than the
+        others, which have none where there are fewer pictures than ranks. No picture of an epoch
+        is left out or served twice, so whoever averages over ranks weighs each by its number.
     device : Device or str, optional
         Where the net's first parameters live. A GPU is given the pictures as bytes, :class:`Crops`,
         and cuts the windows itself; for a CPU the threads cut them.
@@ -106,6 +116,7 @@ class Loader:
         device = Device(device or "cpu:0")
         self.device = device if device.kind == "cuda" else None      # which cuts windows itself
         self.skipped, self.waited, self.epoch = 0, 0.0, 0
+        self._reading = {}                                           # thread: picture
 
     def __len__(self):
         """Return the number of batches in an epoch."""
@@ -158,9 +169,17 @@ class Loader:
                 if not waiting:
                     return
                 asked = time.perf_counter()
+                self._watch(waiting[0])
                 yield self._counted(waiting.popleft().result(), asked)
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def _watch(self, future):
+        """Wait for a batch, and say what holds it up where that takes long."""
+        if wait([future], PATIENCE).not_done:
+            names = ", ".join(map(self.dataset.name, sorted(self._reading.copy().values())))
+            warnings.warn(f"no batch for {PATIENCE} seconds; being read: {names or 'nothing'}",
+                          LoaderNote, stacklevel=4)
 
     def _counted(self, batch, asked):
         self.waited += time.perf_counter() - asked
@@ -171,12 +190,14 @@ class Loader:
         whole = order[b * self.batch_size:(b + 1) * self.batch_size]
         pictures, labels, rows, skipped = [], [], [], []
         for row in np.array_split(np.arange(len(whole)), self.ranks)[self.rank]:
-            i = int(whole[row])
+            i = self._reading[threading.get_ident()] = int(whole[row])
             try:
                 pictures.append(self.dataset.picture(i))
             except BrokenPicture as problem:
                 skipped.append(str(problem))
                 continue
+            finally:
+                del self._reading[threading.get_ident()]
             labels.append(self.dataset.labels[i])
             rows.append(row)
         rows = np.array(rows, np.int64)

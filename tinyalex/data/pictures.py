@@ -15,6 +15,7 @@ import numpy as np
 
 MAX_PIXELS = 50_000_000         # of one picture, from its header: 150 MB decoded
 MAX_BYTES = 100 * 2**20         # of one picture file
+MAX_SCANS = 100                 # of a JPEG of MAX_PIXELS, about 5 s; of smaller ones, more
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -48,7 +49,8 @@ def read_picture(path, resize=None):
     Raises
     ------
     BrokenPicture
-        If the file is missing, not regular, empty, too large, cut short, damaged or no picture.
+        If the file is missing, not regular, empty, too large, cut short, damaged or no picture, or
+        would keep the decoder busy for too long.
 
     Examples
     --------
@@ -107,14 +109,15 @@ def decode_picture(data, name="picture", resize=None):
     with _opened(data, name) as image:
         if resize:                       # twice the size wanted: the filter in fit does the rest
             image.draft(None, (2 * resize, 2 * resize))
-        picture = np.asarray(_rgb(image))
-    return fit(picture, resize) if resize else picture
+        image = _rgb(image)
+        return np.asarray(_fitted(image, resize) if resize else image)
 
 
 def resize_shorter(picture, size):
     """Resize a picture so that its shorter side is `size`, keeping its proportions.
 
-    The filter is bicubic, widened when the picture shrinks so that nothing aliases.
+    The filter is the one of torchvision: bilinear, widened when the picture shrinks so that nothing
+    aliases.
 
     Parameters
     ----------
@@ -144,7 +147,11 @@ def resize_shorter(picture, size):
     if height * width > MAX_PIXELS:
         raise ValueError(f"picture: {picture.shape[:2]} resized to a shorter side of {size} would "
                          f"be {height} x {width}; at most {MAX_PIXELS:,} pixels are allowed")
-    return _resized(picture, (width, height), None)
+    if (height, width) == picture.shape[:2]:
+        return picture
+    Image = _pillow()
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
 
 
 def fit(picture, size):
@@ -173,19 +180,19 @@ def fit(picture, size):
     >>> fit(np.zeros((375, 500, 3), np.uint8), 256).shape
     (256, 256, 3)
     """
-    height, width = _checked(picture, size)
-    # The square is cut first: a picture of 1 x 1,000,000 pixels must not be enlarged whole.
-    side = min(height, width)
-    left, top = (width - side) // 2, (height - side) // 2
-    return _resized(picture, (size, size), (left, top, left + side, top + side))
-
-
-def _resized(picture, size, box):
-    if picture.shape[1::-1] == size:
+    if _checked(picture, size) == (size, size):
         return picture
-    Image = _pillow()
-    image = Image.fromarray(np.ascontiguousarray(picture))
-    return np.asarray(image.resize(size, Image.Resampling.BICUBIC, box=box))
+    return np.asarray(_fitted(_pillow().fromarray(np.ascontiguousarray(picture)), size))
+
+
+def _fitted(image, size):
+    if image.size == (size, size):
+        return image
+    # The square is cut first: a picture of 1 x 1,000,000 pixels must not be enlarged whole.
+    side = min(image.size)
+    left, top = ((length - side) // 2 for length in image.size)
+    box = left, top, left + side, top + side
+    return image.resize((size, size), _pillow().Resampling.BILINEAR, box=box)
 
 
 def _checked(picture, size):
@@ -200,9 +207,10 @@ def _checked(picture, size):
 def _bytes(path):
     try:
         # A pipe under a picture's name would block open() for ever.
-        if stat.S_ISREG(os.stat(path).st_mode):
+        found = os.stat(path)
+        if stat.S_ISREG(found.st_mode):
             with open(path, "rb") as file:
-                return file.read(MAX_BYTES + 1)
+                return file.read(min(found.st_size, MAX_BYTES) + 1)
     except (OSError, ValueError) as problem:            # ValueError: a zero byte in the name
         raise BrokenPicture(path, getattr(problem, "strerror", None) or problem) from None
     raise BrokenPicture(path, "is not a regular file")
@@ -219,8 +227,16 @@ def _opened(data, name):
     limit = f"is over the limit of {MAX_PIXELS // 10**6} million pixels"
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
-            if image.width * image.height > MAX_PIXELS:
+            pixels = image.width * image.height
+            if pixels > MAX_PIXELS:
                 raise BrokenPicture(name, f"{limit}: {image.width} x {image.height}")
+            # Ten bytes make one more scan of a JPEG, which goes over every pixel again. In a file
+            # that has no room for too many they need not be counted.
+            most = MAX_SCANS * MAX_PIXELS // pixels
+            if image.format == "JPEG" and len(data) > 10 * most:
+                scans = data.count(b"\xff\xda")
+                if scans > most:
+                    raise BrokenPicture(name, f"has too many scans for its size: {scans:,}")
             yield image
     except (BrokenPicture, MemoryError):                # too little memory is not the file's fault
         raise
@@ -239,21 +255,23 @@ def _opened(data, name):
 def _rgb(image):
     Image = _pillow()
     image.load()
-    if image.mode.startswith(("I", "F")):               # 16-bit grey: Pillow would clip it at 255
-        grey = np.asarray(image).astype(np.int64)
+    if image.mode.startswith("I"):                      # 16-bit grey: Pillow would clip it at 255
+        grey = np.asarray(image).clip(0, 65535).astype(np.uint16)
         if "transparency" in image.info:
             grey[grey == image.info["transparency"]] = 65535
-        image = Image.fromarray((grey.clip(0, 65535) >> 8).astype(np.uint8))
+        image = Image.fromarray((grey >> 8).astype(np.uint8))
     elif image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 @functools.cache
 def _pillow():
     from PIL import Image
-    # A header that claims 90 M pixels only warns in Pillow. Filters belong to the whole process,
-    # so this is set once and never per call: catch_warnings is not safe among threads.
+    # A header that claims 90 M pixels only warns in Pillow; and Pillow warns of damage in EXIF
+    # data, which is not used here. Filters belong to the whole process, so they are set once and
+    # never per call: catch_warnings is not safe among threads.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
     return Image

@@ -51,7 +51,19 @@ def names_of(where, folders):
         if not names.strip():
             raise DataError(f"{path}: line {number} is {line!r}; expected a wnid and its names")
         full[wnid] = names.strip()
-    full = [full.get(folder, folder) for folder in folders]
+    return short_names(folders, [full.get(folder, folder) for folder in folders])
+
+
+def short_names(folders, full):
+    """Return the first name of each class, or more where two classes share it.
+
+    Examples
+    --------
+    >>> short_names(("n1", "n2", "n3"), ("tench, Tinca tinca", "crane, a bird", "crane, a machine"))
+    ('tench', 'crane, a bird', 'crane, a machine')
+    >>> short_names(("n1", "n2"), ("crane", "crane"))
+    ('crane (n1)', 'crane (n2)')
+    """
     names = _once([name.split(",")[0].strip() for name in full], full)
     return tuple(_once(names, [f"{n} ({f})" for n, f in zip(names, folders, strict=True)]))
 

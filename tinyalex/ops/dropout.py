@@ -29,7 +29,7 @@ class Dropout(Function):
         return (gx if mask is None else gx * mask,)
 
 
-def draw_mask(shape, p, place="", *, units=None, start=0, first_row=0, device="cpu:0"):
+def draw_mask(shape, p, place="", *, units=None, start=0, first_row=None, device="cpu:0"):
     """Return a mask (a boolean array on `device`) of `shape`, True with probability 1 - p.
 
     It is a function of (seed, step, use, place, row, unit): the same on any device, in any number
@@ -45,16 +45,26 @@ def draw_mask(shape, p, place="", *, units=None, start=0, first_row=0, device="c
         The layer's name.
     units, start : int
         Where this is one tower's part of a joined layer: units of the whole, and where it starts.
-    first_row : int
-        The place of row 0 in the global batch.
+    first_row : int, optional
+        The place of row 0 in the global batch. Where None, each row's is what
+        :func:`tinyalex.random.rows_at` says.
     device : Device or str
         A GPU draws by itself, and gets the same bits.
     """
-    rows, own = shape[0], 1
+    rows, own, device = shape[0], 1, Device(device)
+    if first_row is None:
+        places = random.places(rows)
+        first, end = (int(places[0]), int(places[-1]) + 1) if rows else (0, 0)
+        mask = draw_mask((end - first, *shape[1:]), p, place, units=units, start=start,
+                         first_row=first, device=device)
+        if end - first == rows:
+            return mask
+        with device.scope():                  # some rows are missing: broken pictures
+            return mask[device.array(places - first)]
     for extent in shape[1:]:
         own *= extent
     use = random.next_use(("dropout", place, start, first_row))
-    device, units, threshold = Device(device), units or own, round(p * 2**32)
+    units, threshold = units or own, round(p * 2**32)
     if on(device):
         mask = device.empty(shape, np.uint8)
         numbers = (*random.key("dropout", place), use, random.get_state()["step"], threshold,

@@ -7,8 +7,10 @@ A run's folder of checkpoints looks like this::
     LATEST                                       "<SHA-256>  <file>": sha256sum -c LATEST checks it
     BEST                                         the same, for the lowest validation error so far
 
-Nothing is ever overwritten: a file is written beside its final name, forced to the disk and
-renamed; older ones are removed only after that. There is no pickle: reading a file runs no code.
+Nothing is ever overwritten: all three are written beside their final names, forced to the disk
+and then renamed, the file first and LATEST last; older ones are removed only after that. So a kill
+at any moment leaves the last checkpoint or the new one. There is no pickle: reading a file runs no
+code.
 """
 import hashlib
 import json
@@ -18,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .disk import reason, write_atomically
+from ..data.disk import write_in_order
+from .disk import reason
 
 NAME = re.compile(r"step-(\d{6,})-([0-9a-f]{16})\.safetensors")
 LATEST, BEST = "LATEST", "BEST"
@@ -62,7 +65,7 @@ def save(folder, arrays, meta, keep=2, best=False):
     ------
     NotFinite, CheckpointError
         An array holds NaN or infinity; the disk refused: full, read-only, ... Whatever was in
-        the folder before is then still there, and nothing else.
+        the folder before is then still there. That an old file cannot be removed only warns.
     TypeError
         An array holds something else than real numbers.
 
@@ -84,21 +87,13 @@ def save(folder, arrays, meta, keep=2, best=False):
     pointer = f"{digest}  {path.name}\n".encode()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for left_by_a_kill in folder.glob(".step-*.tmp"):
+        for left_by_a_kill in folder.glob(".*.tmp"):
             left_by_a_kill.unlink()
-        new = not path.exists()
-        write_atomically(path, data)
-        try:
-            write_atomically(folder / LATEST, pointer)
-        except OSError:
-            if new:                      # without LATEST it is an orphan: leave all as it was
-                path.unlink()
-            raise
-        if best:
-            write_atomically(folder / BEST, pointer)
-        _prune(folder, meta["step"], keep)
+        pointers = [BEST, LATEST] if best else [LATEST]
+        write_in_order((path, data), *((folder / name, pointer) for name in pointers))
     except OSError as error:
         raise CheckpointError(f"could not write {path}: {reason(error, len(data))}") from error
+    _prune(folder, meta["step"], keep)
     return path
 
 
@@ -169,7 +164,7 @@ def load_newest(folder):
     ------
     CheckpointError
         There is none, or none is whole. Each damaged one that an older good one stands in for
-        is named by a `CheckpointNote` instead.
+        is named by a `CheckpointNote` instead, and so is a damaged LATEST.
 
     Examples
     --------
@@ -180,8 +175,12 @@ def load_newest(folder):
     ...     load_newest(folder)[2]
     {'step': 2}
     """
-    faults = []
-    for path in _newest_first(Path(folder)):
+    folder, faults = Path(folder), []
+    latest, found = pointed(folder), _by_step(folder)[::-1]
+    if found and latest not in found and (folder / LATEST).exists():
+        warnings.warn(f"{folder / LATEST} is damaged or names a file that is gone; going by the "
+                      "steps in the files' names", CheckpointNote, stacklevel=2)
+    for path in sorted(found, key=lambda path: path != latest):          # stable: the rest stay
         try:
             arrays, meta = load(path)
         except CheckpointError as error:
@@ -219,7 +218,8 @@ def pointed(folder, pointer=LATEST):
     except (OSError, ValueError):
         return None
     match = NAME.fullmatch(name)
-    return folder / name if match and digest.startswith(match[2]) else None
+    good = match and len(digest) == 64 and digest.startswith(match[2])
+    return folder / name if good else None
 
 
 def _serialize(arrays, meta):
@@ -277,15 +277,14 @@ def _by_step(folder):
                   key=lambda path: (step_of(path), path.stat().st_mtime_ns))
 
 
-def _newest_first(folder):
-    latest = pointed(folder)
-    return sorted(_by_step(folder)[::-1], key=lambda path: path != latest)   # stable: the rest stay
-
-
 def _prune(folder, step, keep):
     # Steps past this one belong to a future that the run went back from: not ours to remove.
     past = [path for path in _by_step(folder) if step_of(path) <= step]
     best = pointed(folder, BEST)
     for path in past[:-keep]:
         if path != best:
-            path.unlink()
+            try:
+                path.unlink()
+            except OSError as error:
+                warnings.warn(f"could not remove {path}, which is no longer needed: "
+                              f"{reason(error)}", CheckpointNote, stacklevel=3)

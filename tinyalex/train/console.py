@@ -15,6 +15,7 @@ from .disk import reason
 from .rundir import RunError, RunNote
 
 INTERRUPTED, PIPE_CLOSED = 130, 141      # 128 + the signal's number, as shells count
+speaker = ""             # behind the program's name: which of many processes it is that speaks
 
 
 class Mistake(Exception):
@@ -177,7 +178,8 @@ def run(main, program, argv=None):
         from tqdm import tqdm            # a progress bar may be in the way
 
         with contextlib.suppress(BrokenPipeError):
-            tqdm.write(f"{program}: {' '.join(str(message).splitlines())}", file=sys.stderr)
+            text = " ".join(str(message).splitlines())
+            tqdm.write(f"{program}{speaker}: {text}", file=sys.stderr)
 
     for stream in (sys.stdout, sys.stderr):           # no name of a file or class may end a run
         if hasattr(stream, "reconfigure"):

@@ -111,7 +111,7 @@ def predict(net, images, batch_size=256):
     return probabilities.reshape(len(images), -1, logits.shape[1]).mean(1)      # (N, K)
 
 
-def measure(net, batches):
+def measure(net, batches, ranks=None):
     """Measure a net on labeled pictures.
 
     Parameters
@@ -119,6 +119,8 @@ def measure(net, batches):
     net : Module
     batches : iterable of Batch
         With ``images`` as :func:`predict` takes them, and ``labels``.
+    ranks : Ranks, optional
+        Those who measure with us, each on its share of the pictures; all get the whole's score.
 
     Returns
     -------
@@ -140,7 +142,7 @@ def measure(net, batches):
     >>> print(measure(Flat(), [Batch(images=images, labels=labels)]))   # it knows nothing at all
     top-1 error 75.0 %, top-5 error 0.0 %
     """
-    return _score((predict(net, batch.images), batch.labels) for batch in _filled(batches))
+    return _score(((predict(net, batch.images), batch.labels) for batch in _filled(batches)), ranks)
 
 
 def measure_average(members):
@@ -234,13 +236,13 @@ def _filled(batches):
     return (batch for batch in batches if len(batch.labels))     # not those all of whose are broken
 
 
-def _score(pairs):
+def _score(pairs, ranks=None):
     tally = Tally()
     for p, labels in pairs:
         own = p[np.arange(len(labels)), labels]
         loss = -np.log(np.maximum(own, np.finfo(np.float64).tiny)).mean()
         tally.add(loss, p, labels)
-    return tally.score()
+    return (ranks.summed(tally) if ranks else tally).score()
 
 
 @contextlib.contextmanager

@@ -19,7 +19,8 @@ RECIPE = ("image_size", "batch_size", "lr", "bias_lr", "momentum", "weight_decay
           "epochs", "init", "input_scale", "augment", "lr_epochs")
 # what cannot change as long as a run goes on
 FIXED = ("model", "variant", "image_size", "batch_size", "seed", "init", "input_scale")
-ONCE = ("resume", "output_dir", "dry_run", "test_only", "ten_crop", "average", "init_from")
+ONCE = ("resume", "output_dir", "dry_run", "test_only", "ten_crop", "average", "init_from",
+        "distributed", "watchdog", "check_freq", "scale_lr")
 
 
 def new_recipe(args):
@@ -46,7 +47,12 @@ def new_recipe(args):
         raise Mistake(f"--{error}") from None
     except KeyError:
         raise Mistake(f"--variant {args.variant}: --model {args.model} has no variants") from None
-    return _changed(recipe, args, RECIPE)
+    own, recipe = recipe.batch_size, _changed(recipe, args, RECIPE)
+    if args.scale_lr:                    # the linear rule of Goyal and others 2017
+        times = recipe.batch_size / own
+        recipe = dataclasses.replace(recipe, lr=recipe.lr * times,
+                                     bias_lr=recipe.bias_lr and recipe.bias_lr * times)
+    return recipe
 
 
 def resumed_recipe(args, path, meta):
@@ -65,6 +71,8 @@ def resumed_recipe(args, path, meta):
             flag = "--" + name.replace("_", "-")
             raise Mistake(f"{flag} {getattr(args, name)}: {path} is from a run with {flag} "
                           f"{theirs[name]}, which cannot change; leave the flag out or begin anew")
+    if args.scale_lr:
+        raise Mistake("--scale-lr: the rate was settled when the run began; --lr sets another")
     kept = dict(meta["options"])
     if "epochs" in given:
         kept.pop("max_steps", None)      # a new length takes the place of the old
@@ -148,7 +156,7 @@ def _fill(args, values):
     for name, value in values.items():
         if getattr(args, name, None) is None:
             setattr(args, name, value)
-    if args.data and args.data not in ("shapes", "cifar10"):
+    if args.data and args.data not in ("shapes", "cifar10", "tinyimagenet"):
         args.data = os.path.abspath(args.data)        # so that a run is resumed from anywhere
 
 

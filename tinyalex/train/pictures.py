@@ -1,9 +1,25 @@
 """The three pictures that a run leaves behind."""
+import warnings
+
 import numpy as np
 
 from .. import viz
 from ..data import BrokenPicture
+from .disk import reason
 from .evaluate import predict
+from .rundir import RunNote
+
+
+def draw(trainer, everything=False):
+    """Draw a Trainer's curves, or all three; what cannot be written is only warned of."""
+    run, net = trainer.run, trainer.net
+    try:
+        draw_curves(run, len(trainer.train.classes))
+        if everything:
+            draw_filters(run, net)
+            draw_predictions(run, net, trainer.val, trainer.augment)
+    except OSError as error:
+        warnings.warn(f"could not draw: {reason(error)}", RunNote, stacklevel=3)
 
 
 def draw_curves(run, classes):

@@ -12,6 +12,7 @@ import numpy as np
 from .rundir import RunNote
 
 STUCK_STEPS = 200         # so long at ln(classes) is worth a word
+WAITING_PERCENT = 5       # of the time: so is this much of it spent waiting for pictures
 
 
 class Progress:
@@ -62,6 +63,42 @@ class Progress:
 
     def __exit__(self, *error):
         self.bar.close()
+
+
+class Waiting:
+    """Which part of the time since it was made went by in waiting for pictures.
+
+    As text it is ``", waiting for data 12 %"`` to append to a line, or nothing below 5 %.
+
+    Parameters
+    ----------
+    loader : Loader
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> loader = SimpleNamespace(waited=7.0)
+    >>> waiting = Waiting(loader)
+    >>> str(waiting), waiting.row()
+    ('', {})
+    """
+
+    def __init__(self, loader):
+        self._loader, self._before, self._start = loader, loader.waited, time.perf_counter()
+
+    def percent(self):
+        """Return the percentage."""
+        waited = self._loader.waited - self._before
+        return 100 * waited / max(time.perf_counter() - self._start, 1e-9)
+
+    def row(self):
+        """Return what the log holds of it: ``{"waiting_for_data": percent}``, or nothing."""
+        percent = self.percent()
+        return {"waiting_for_data": round(percent, 1)} if percent >= WAITING_PERCENT else {}
+
+    def __str__(self):
+        percent = self.percent()
+        return f", waiting for data {percent:.0f} %" if percent >= WAITING_PERCENT else ""
 
 
 class Stop:

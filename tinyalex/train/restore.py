@@ -162,7 +162,7 @@ def go_on(trainer, arrays, meta):
     random.set_state(**meta["random"])
     trainer.step, trainer.validated, trainer.best = meta["step"], meta["validated"], meta["best"]
     trainer.score = meta["score"] and Score(**meta["score"])
-    trainer.tally = Tally(meta["tally"])
+    trainer.tally = Tally(meta["tally"] if trainer.ranks.leads else None)
     trainer.run.go_back(trainer.step, trainer.validated)
 
 

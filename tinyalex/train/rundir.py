@@ -13,7 +13,8 @@ import re
 import warnings
 from pathlib import Path
 
-from .disk import reason, write_atomically
+from ..data.disk import beside, write_in_order
+from .disk import reason
 
 try:
     import fcntl
@@ -71,7 +72,10 @@ class RunFolder:
             if not resume and (self._log.exists() or self.checkpoints.exists()):
                 raise RunError(f"{self.path} already holds a run: go on with it by --resume "
                                f"{self.path}, or name another --output-dir")
-            with open(self._log, "ab"):              # now, not after an hour of training
+            beside(self._log).unlink(missing_ok=True)            # what a kill left behind
+            # Now, not after an hour of training; and of two that begin at once where there are no
+            # locks, "x" lets one only succeed.
+            with open(self._log, "ab" if resume else "xb"):
                 pass
         except OSError as error:
             self._let_go()
@@ -154,7 +158,7 @@ class RunFolder:
         kept = [row for row in self.rows() if row["step"] <= last.get(row["kind"], -1)]
         lines = "".join(json.dumps(row) + "\n" for row in kept).encode()
         if lines != self._log.read_bytes():
-            write_atomically(self._log, lines)
+            write_in_order((self._log, lines))
 
     def close(self):
         """Let another process have the folder; one in which nothing came about is removed."""
@@ -176,6 +180,8 @@ class RunFolder:
         self._lock = os.open(self.path, os.O_RDONLY)  # of the folder: it leaves no file behind
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(self._lock), os.stat(self.path)):
+                raise BlockingIOError                # removed and made anew, since it was opened
         except BlockingIOError:
             raise RunError(f"another process is training in {self.path}: wait for it, or name "
                            "another --output-dir") from None

@@ -16,11 +16,11 @@ from collections import deque
 from .. import functional as F
 from .. import optim, random
 from ..data import Loader, statistics
-from . import pictures, restore
+from . import pictures, rates, restore
 from .checkpoint import CheckpointError, NotFinite, pointed, save
-from .disk import reason
 from .evaluate import Tally, measure, shown
-from .progress import Progress, Stop, StuckWatch
+from .progress import Progress, Stop, StuckWatch, Waiting
+from .ranks import SOLO
 from .rundir import RunNote
 
 REDRAW_SECONDS = 60       # curves.png is drawn anew while a long run goes on
@@ -48,11 +48,15 @@ class Trainer:
         The run's length, where it is not the recipe's epochs.
     workers : int
         Threads that prepare pictures.
-    print_freq, save_freq : int
-        Steps between two rows of the log, and between two checkpoints; each epoch ends with one
-        besides, and 0 stands for no others.
+    print_freq, save_freq, check_freq : int
+        Steps between two rows of the log, two checkpoints, and two looks whether all ranks hold
+        the same weights; each epoch ends with one besides, and 0 stands for no others.
     resume : (arrays, meta), optional
         A checkpoint to go on from, as `restore.read` gives it.
+    warmup : float
+        Epochs over which the learning rate climbs to what it is.
+    ranks : Ranks, optional
+        The processes that train together, each on its share of every batch; see `parallel`.
 
     Attributes
     ----------
@@ -74,24 +78,25 @@ class Trainer:
     """
 
     def __init__(self, net, recipe, train, val, run, options=None, *, steps=None, workers=2,
-                 print_freq=50, save_freq=0, resume=None):
+                 print_freq=50, save_freq=0, resume=None, warmup=0, ranks=SOLO, check_freq=100):
         self.net, self.recipe, self.run, self.options = net, recipe, run, options or {}
         self.train, self.val = train, val
-        self.print_freq, self.save_freq = print_freq, save_freq
+        self.print_freq, self.save_freq, self.check_freq = print_freq, save_freq, check_freq
+        self.ranks, share = ranks, {"workers": workers, "rank": ranks.rank, "ranks": ranks.size}
         seed = random.get_state()["seed"]
         self.statistics = restore.statistics(resume[0]) if resume else statistics(train, seed)
         self.augment = restore.augment(recipe, self.statistics)
         self.optimizer = optim.SGD(net.parameters(), recipe.lr, recipe.momentum,
                                    recipe.weight_decay, recipe.bias_lr)
         home = self.optimizer.params[0].device
-        self.loader = Loader(train, recipe.batch_size, self.augment, seed, workers=workers,
-                             device=home)
+        self.loader = Loader(train, recipe.batch_size, self.augment, seed, device=home, **share)
         self.val_loader = Loader(val, recipe.batch_size, self.augment, seed, shuffle=False,
-                                 workers=workers, mode="center", device=home)
+                                 mode="center", device=home, **share)
         self.unread, self.late = deque(), int(home.kind == "cuda")
         self.epoch_steps = len(self.loader)
         self.steps = steps or recipe.epochs * self.epoch_steps
-        self.schedule = self._schedule()
+        self.warmup = round(warmup * self.epoch_steps)
+        self.schedule = rates.schedule(recipe, self.optimizer, self.steps, self.epoch_steps)
         self.step, self.validated, self.score, self.best = 0, 0, None, None
         self.saved_step, self.tally, self.skipped = None, Tally(), set()
         if resume:
@@ -124,13 +129,16 @@ class Trainer:
             self.stop = stack.enter_context(Stop())
             self.drawn = time.perf_counter()
             self._start_clock()
+            self.ranks.must_match(self.step, self.net)
             self._validate_if_due()                   # Ctrl-C may have come in the middle of it
             for batch in stack.enter_context(contextlib.closing(self._batches())):
                 self._train_on(batch)
+                if self._is_time(self.check_freq):
+                    self.ranks.must_match(self.step, self.net)
                 if self._is_time(self.print_freq):
                     self._log_training()
                 validated = self._validate_if_due()   # which saves, too
-                if self.stop.asked:
+                if self._stopped():
                     break
                 if self._is_time(self.save_freq) and not validated:
                     self._save()
@@ -150,14 +158,20 @@ class Trainer:
 
     def _train_on(self, batch):
         self._note_skipped(batch)
-        if len(batch.labels):                         # none where every picture of it is broken
-            logits = self.net(shown(batch.images))                    # (N, classes)
+        own = len(batch.labels)
+        (whole,) = self.ranks.total(own)
+        if own:                                       # none where every picture of it is broken
+            with random.rows_at(batch.rows):
+                logits = self.net(shown(batch.images))                # (N, classes)
             loss = F.cross_entropy(logits, batch.labels)
             self.optimizer.zero_grad()
             loss.backward()
-            self.optimizer.step()
-            self.unread.append((self.step + 1, batch.labels,
+            self.unread.append((self.step + 1, whole, batch.labels,
                                 *(t.device.fetch(t.data) for t in (loss, logits))))
+        if whole:
+            self.ranks.average(self.optimizer.params, own / whole)
+            with rates.climbing(self.optimizer, self.step, self.warmup):
+                self.optimizer.step()
             self._read(self.late)
         self.step += 1
         if not self.recipe.plateau:
@@ -167,17 +181,17 @@ class Trainer:
     def _read(self, late=0):
         """Take note of what all steps but the last `late` said; a GPU must be done with those."""
         while len(self.unread) > late:
-            step, labels, loss, logits = self.unread.popleft()
+            step, whole, labels, loss, logits = self.unread.popleft()
             value = float(loss.result())
             self._must_be_finite(value, f"in step {step:,}")
             self.tally.add(value, logits.result(), labels)
-            self.seen += len(labels)
+            self.seen += whole
 
     def _validate_if_due(self):
         if self.step == self.validated or not self._is_time(0):
             return False
         try:
-            score = measure(self.net, self._until_stopped(self.val_loader.batches(0)))
+            score = measure(self.net, self._until_stopped(self.val_loader.batches(0)), self.ranks)
         except KeyboardInterrupt:                     # whoever resumes begins with it
             return False
         self._must_be_finite(score.loss, f"in the validation after step {self.step:,}")
@@ -199,24 +213,18 @@ class Trainer:
     def _until_stopped(self, batches):
         with contextlib.closing(batches):
             for batch in batches:
-                if self.stop.asked:
+                if self._stopped():
                     raise KeyboardInterrupt
                 self._note_skipped(batch)
                 yield batch
+
+    def _stopped(self):                               # whichever rank was asked to
+        return self.ranks.total(self.stop.asked) != [0]
 
     def _is_time(self, freq):
         """Whether a multiple of `freq` steps is done, or an epoch, or everything."""
         return (self.step % self.epoch_steps == 0 or self.step == self.steps
                 or freq > 0 and self.step % freq == 0)
-
-    def _schedule(self):
-        if self.recipe.plateau:
-            return optim.lr_scheduler.ReduceLROnPlateau(self.optimizer,
-                                                        patience=self.recipe.plateau)
-        marks = ([round(share * self.steps) for share in self.recipe.milestones]
-                 if self.recipe.lr_epochs is None
-                 else [round(epoch * self.epoch_steps) for epoch in self.recipe.lr_epochs])
-        return optim.lr_scheduler.MultiStepLR(self.optimizer, marks)
 
     # ---- what is said and written
 
@@ -225,7 +233,7 @@ class Trainer:
                 "lr": self.optimizer.lr}
 
     def _start_clock(self):
-        self.seen, self.clock = 0, time.perf_counter()
+        self.seen, self.clock, self.waiting = 0, time.perf_counter(), Waiting(self.loader)
 
     def _images_per_s(self):
         return self.seen / max(time.perf_counter() - self.clock, 1e-9)
@@ -235,21 +243,22 @@ class Trainer:
             return "no picture yet"
         mean = self.tally.score()
         return (f"{self._images_per_s():,.0f} images/s, loss {mean.loss:.3f}, "
-                f"errors {mean.top1:.1f}/{mean.top5:.1f} %")
+                f"errors {mean.top1:.1f}/{mean.top5:.1f} %{self.waiting}")
 
     def _log_training(self):
         self._read()
+        self.tally = self.ranks.pooled(self.tally)
         if self.tally:
             mean = self.tally.score()
             self.run.log({"kind": "train", **self._place(), **mean.row(),
-                          "images_per_s": round(self._images_per_s(), 1)})
+                          "images_per_s": round(self._images_per_s(), 1), **self.waiting.row()})
             self.progress.row(self._line())
             self.stuck.look(self.step, mean.loss, self.optimizer.lr)
         self.tally = Tally()
         self._start_clock()
 
     def _note_skipped(self, batch):
-        for line in batch.skipped:
+        for line in self.ranks.lines(batch.skipped):
             if line not in self.skipped and len(self.skipped) < 5:
                 self.progress.say(f"left out: {line}")
             self.skipped.add(line)
@@ -267,9 +276,13 @@ class Trainer:
         return f"the last good checkpoint is {path}" if path else "there is no checkpoint yet"
 
     def _save(self, best=False, must=False):
-        if self.saved_step == self.step:
+        if self.ranks.gather(self.saved_step)[0] == self.step:
             return
         self._read()
+        self.tally = self.ranks.pooled(self.tally)
+        self.ranks.must_match(self.step, self.net)
+        if not self.ranks.leads:
+            return
         try:
             save(self.run.checkpoints, *restore.state_of(self), best=best)
             self.saved_step = self.step
@@ -282,11 +295,6 @@ class Trainer:
                           stacklevel=2)
 
     def _draw(self, everything=False):
-        try:
-            pictures.draw_curves(self.run, len(self.train.classes))
-            if everything:
-                pictures.draw_filters(self.run, self.net)
-                pictures.draw_predictions(self.run, self.net, self.val, self.augment)
-        except OSError as error:
-            warnings.warn(f"could not draw: {reason(error)}", RunNote, stacklevel=2)
+        if self.ranks.leads:
+            pictures.draw(self, everything)
         self.drawn = time.perf_counter()
