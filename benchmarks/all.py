@@ -22,6 +22,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 README = HERE / "README.md"
 BEGIN, END = "<!-- table -->", "<!-- end of table -->"
 SCRIPTS = ("nets", "layers", "growth", "engine", "imports")
+ALONE = ("loader", "scaling")          # need pictures, or MPI: run by hand, and shown here
 
 
 def start(name, flags):
@@ -82,7 +83,7 @@ def between_markers(text, new):
 
 def write_tables():
     """Put the newest results of all scripts into README.md."""
-    files = [RESULTS / f"{name}.json" for name in SCRIPTS]
+    files = [RESULTS / f"{name}.json" for name in SCRIPTS + ALONE]
     found = [json.loads(file.read_text()) for file in files if file.exists()]
     if not found:
         raise console.Mistake(f"there is no result in {RESULTS} yet")

@@ -86,12 +86,12 @@ def parser(program, description, rounds):
     return made
 
 
-def need(*packages):
+def need(*packages, extra="bench"):
     """Stop with one line that says what to install, where one of `packages` is missing."""
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        raise console.Mistake(f"{', '.join(missing)} is not installed; the comparison needs "
-                              "pip install -e '.[bench]'")
+        raise console.Mistake(f"{', '.join(missing)} is not installed; this benchmark needs "
+                              f"pip install -e '.[{extra}]'")
 
 
 def note(text):

@@ -147,7 +147,8 @@ def bombs():
         "largest.jpg": (progressive, True),
         "scans-allowed.jpg": (progressive[:-2] + last * (MAX_SCANS - 10) + b"\xff\xd9", True),
         "scans.jpg": (progressive[:-2] + last * 100_000 + b"\xff\xd9", False),
-        "scans-small.jpg": (jpeg[:-2] + jpeg[jpeg.index(b"\xff\xda"):-2] * 1000 + b"\xff\xd9", None),
+        "scans-small.jpg": (
+            jpeg[:-2] + jpeg[jpeg.index(b"\xff\xda"):-2] * 1000 + b"\xff\xd9", None),
         "claims-all.png": (header(2**31 - 1, 2**31 - 1) + end, False),
         "claims-much.png": (header(20_000, 20_000) + end, False),
         "too-large.png": (header(8_000, 8_000) + chunk(

@@ -154,7 +154,8 @@ def test_a_worker_does_not_outlive_its_parent(stub):
     parent = (f"import sys, os; sys.path.insert(0, {str(FOLDER)!r}); from pairs import Worker\n"
               f"one = Worker([{str(stub)!r}]); print(one.facts['pid'], flush=True)\n"
               "os.kill(os.getpid(), 9)")
-    done = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True,
+                          timeout=60)
     pid = int(done.stdout)
     for _ in range(600):
         if not is_there(pid):
@@ -294,7 +295,8 @@ def test_a_pair_that_differs_is_not_timed(monkeypatch):
             pass
 
     monkeypatch.setattr(nets, "Worker", Stub)
-    with pytest.raises(pairs.WorkerFailed, match="paper: the two sides differ by 0.005 in the loss"):
+    what = "paper: the two sides differ by 0.005 in the loss"
+    with pytest.raises(pairs.WorkerFailed, match=what):
         with nets.contest("file", {"net": "paper"}):
             pytest.fail("it was handed out")
     with nets.contest("file", {"net": "paper"}, "channels_last", True) as (ours, theirs):

@@ -462,7 +462,8 @@ def test_arguments_that_are_not_the_parameters(place, value, error, message):
 @pytest.mark.parametrize("count", [4, 6])
 def test_arguments_are_counted(count):
     args = [1, 1, 1.0, True, np.zeros(4), 5][:count]
-    with pytest.raises(TypeError, match=rf"take takes 5 arguments \(i, u, f, b, out\), got {count}"):
+    what = rf"take takes 5 arguments \(i, u, f, b, out\), got {count}"
+    with pytest.raises(TypeError, match=what):
         kernel(SCALARS).run_on((1,), (1,), args)
 
 

@@ -220,7 +220,8 @@ def test_the_twin_of_the_masks_is_what_dropout_draws():
 def test_softmax_cross_entropy(rows, classes, dtype, seed):
     x = strategies.normal((rows, classes), seed, dtype, scale=30)
     labels = strategies.labels(rows, classes, seed)
-    logp, gx, losses = np.full_like(x, np.nan), np.full_like(x, np.nan), np.full(rows, np.nan, dtype)
+    logp, gx = np.full_like(x, np.nan), np.full_like(x, np.nan)
+    losses = np.full(rows, np.nan, dtype)
     run("loss.forward", rows, x, labels, logp, losses, classes, rows=True)
     expected = log_probabilities(np, x)
     eps = 1e-5 if dtype == np.float32 else 1e-13

@@ -142,6 +142,13 @@ def test_gradients_come_back_step_by_step():
     assert_legible(viz.filmstrip(t, turns=[3], title="a title that is much longer than the graph"))
 
 
+def test_the_names_of_narrow_panels_stand_apart():
+    x = ta.Tensor([2.0], requires_grad=True)
+    with ta.trace(x=x) as t:
+        (x * 2 * 3).backward()
+    assert_legible(viz.filmstrip(t))
+
+
 @pytest.mark.parametrize("rows", [
     [dict(name="x")], [dict(name="x", device=f"d{n}") for n in range(6)],
     [dict(name="a name that is rather long " * 3, shape=(1, 2, 3))],

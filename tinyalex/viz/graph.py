@@ -109,11 +109,13 @@ def _page(rows, title, fold, leaves, turns, columns):
         box.names, box.lines = _lines(box)
     layers, lanes, wide, high = plan.layout(found)
     columns = min(columns, len(turns))
-    panel = PANEL if len(turns) > 1 else 0
+    names = [_after(turn) for turn in turns] if len(turns) > 1 else []
+    panel, needed = PANEL if names else 0, wide
     down = -(-len(turns) // columns)
     ruler = style.new_figure(1, 1)
     legend = 0.35
     wide = max(wide, style.extent(ruler, title or "", 13, "bold")[0] / columns + 0.4,
+               *(style.extent(ruler, name, 10, "bold")[0] + 0.4 for name in names),
                (sum(style.extent(ruler, device)[0] + 0.6 for device in lanes) + 0.2) / columns)
     head = 0.5 if title else 0.1
     width, height = columns * wide, down * (high + panel) + head + legend
@@ -127,11 +129,16 @@ def _page(rows, title, fold, leaves, turns, columns):
         left = n % columns * wide
         low = height - head - (n // columns + 1) * (high + panel)
         if panel:
-            said = "forward" if not turn else f"after {turn} backward step{'s' * (turn != 1)}"
-            style.write(page, left + 0.2, low + high + 0.12, said, 10, weight="bold", gid="panel")
+            style.write(page, left + wide / 2, low + high + 0.12, names[n], 10, weight="bold",
+                        ha="center", gid="panel")
         turn = None if turn is not None and turn >= last else turn
-        _draw(page, left, low, layers, list(lanes), widest, turn)
+        _draw(page, left + (wide - needed) / 2, low, layers, list(lanes), widest, turn)
     return figure
+
+
+def _after(turn):
+    """The name of a panel."""
+    return f"after {turn} backward step{'s' * (turn != 1)}" if turn else "forward"
 
 
 def _lines(box):

@@ -23,9 +23,9 @@ LOOK = """
 .tinyalex-trace .marks .backward { background: #fff !important }
 .tinyalex-trace .marks .now { outline: 3px solid %(ink)s; z-index: 1 }
 .tinyalex-trace table { border-collapse: collapse; width: 100%%; table-layout: fixed }
-.tinyalex-trace td, .tinyalex-trace th { text-align: left; vertical-align: top; padding: 6px;
-  border-top: 1px solid %(faint)s; background: #fff; color: %(ink)s; overflow-wrap: anywhere;
-  white-space: normal }
+.tinyalex-trace td, .tinyalex-trace th { text-align: left !important; vertical-align: top;
+  padding: 6px; border-top: 1px solid %(faint)s; background: #fff; color: %(ink)s;
+  overflow-wrap: anywhere; white-space: normal }
 .tinyalex-trace pre { margin: 0 0 6px; background: none; color: %(ink)s; white-space: pre-wrap;
   font: 12px/1.35 monospace }
 .tinyalex-trace img { display: block; image-rendering: pixelated; margin: 2px 0;
