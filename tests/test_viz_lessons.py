@@ -324,6 +324,17 @@ def test_occlusion_shows_the_map_over_the_picture():
         viz.occlusion(picture / 255, [[0.5]])
 
 
+def test_a_hundred_percent_is_written_in_full():
+    occlusion = viz.occlusion(np.zeros((8, 8, 3), np.uint8), np.ones((2, 2)), whole=1.0)
+    inhibition = viz.inhibition([0.0, 3.0, 50.0], size=3, alpha=1.0, beta=0.75, k=1.0)
+    for figure in (occlusion, inhibition):
+        figure.canvas.draw()
+        labels = [t.get_text() for axes in figure.axes for t in axes.get_xticklabels()]
+        written = labels + [text.get_text() for axes in figure.axes for text in axes.texts]
+        assert not [text for text in written if "e+" in text]
+    assert "100" in [t.get_text() for axes in occlusion.axes for t in axes.get_xticklabels()]
+
+
 def test_the_error_map_frames_the_worst():
     right = rng().normal(size=(2, 3, 4, 5))
     found = right.copy()

@@ -68,7 +68,7 @@ def heading(page, x, y, text, room):
 def short(value):
     """Return a number in few characters.
 
-    >>> short(0.123), short(99.7), short(-1234.5)
-    ('0.12', '100', '-1234')
+    >>> short(0.123), short(99.7), short(-1234.5), short(1.23e9)
+    ('0.12', '100', '-1234', '1.2e+09')
     """
-    return f"{value:.2g}" if abs(value) < 99.5 else f"{value:.0f}"
+    return f"{value:.0f}" if 99.5 <= abs(value) < 1e5 else f"{value:.2g}"

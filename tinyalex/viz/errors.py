@@ -101,8 +101,8 @@ def _planes(planes, worst, title, alt, is_right):
         style.write(page, left, high + 1.03, (f"{name}[{lead}:, :]" if lead else name)
                     + f", in 1e{power}" * bool(power), 9, weight="bold", va="bottom", gid="heading")
         if max(rows, columns) <= FEW:
-            heat.numbers(axes, values, "{:+.2g}" if n == len(planes) - 1 else "{:.2g}", drawn,
-                         cell, 10.0**power)
+            form = "{:+.2g}" if n == len(planes) - 1 else "{:.2g}"
+            heat.numbers(axes, values, form.format, drawn, cell, 10.0**power)
         for r, c in np.argwhere(~finite):
             axes.plot([c - 0.5, c + 0.5, np.nan, c - 0.5, c + 0.5],
                       [r - 0.5, r + 0.5, np.nan, r + 0.5, r - 0.5], color=style.INK, lw=1,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinyalex.viz import style
+from tinyalex.viz import cells, style
 
 BAR = 0.16     # inches
 
@@ -30,10 +30,10 @@ def label(axes, x, y):
     axes.set_ylabel(y, fontsize=9, color=style.INK, family=style.FONT)
 
 
-def numbers(axes, values, form, drawn, room, unit=1.0):
+def numbers(axes, values, write, drawn, room, unit=1.0):
     """Write the number of each cell in `unit`, light on dark, if it fits into `room` inches."""
     for (r, c), value in np.ndenumerate(values):
-        text = form.format(value / unit)
+        text = write(value / unit)
         if np.isfinite(value) and value and style.extent(axes.figure, text, 7)[0] <= 0.95 * room:
             dark = np.dot(drawn.cmap(drawn.norm(value))[:3], (0.3, 0.59, 0.11)) < 0.5
             style.write(axes, c, r, text, 7, "white" if dark else style.INK, ha="center",
@@ -46,6 +46,6 @@ def bar(figure, drawn, left, bottom, width, label, most=None):
     figure.colorbar(drawn, cax=strip, orientation="horizontal")
     low, high = drawn.get_clim()
     strip.set_xticks([low, (low + high) / 2, high] if most != 0 else [0])
-    strip.xaxis.set_major_formatter("{x:.2g}")
+    strip.xaxis.set_major_formatter(lambda x, place: cells.short(x))
     if label:
         strip.set_xlabel(label, fontsize=8.5, color=style.INK, family=style.FONT)

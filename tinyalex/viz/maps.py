@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinyalex.viz import heat, style
+from tinyalex.viz import cells, heat, style
 
 FEW = 14       # cells on a side up to which numbers are written into them
 MARGIN = 0.3   # inches
@@ -71,7 +71,7 @@ by 259 %.'
     heat.ticks(axes, C, C)
     heat.label(axes, "channel j, that inhibits", "channel c, inhibited")
     if C <= FEW:
-        heat.numbers(axes, percent, "{:.2g}", drawn, side / C)
+        heat.numbers(axes, percent, cells.short, drawn, side / C)
     above = heat.axes(figure, left, low + side + 0.1, side, strip)
     above.bar(np.arange(C), x, color=style.BLUE, width=0.8)
     above.set(xlim=axes.get_xlim(), xticks=(), ylim=_from_zero(x, y))
