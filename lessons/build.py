@@ -104,7 +104,7 @@ def executed(notebook):
         notebook = nbformat.read(notebook, 4)
     # a debugger that a kernel may bring along warns of frozen modules
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-    client = NotebookClient(notebook, timeout=SECONDS, kernel_name="python3",
+    client = NotebookClient(notebook, timeout=2 * SECONDS, kernel_name="python3",
                             extra_arguments=["--log-level=ERROR"],
                             resources={"metadata": {"path": str(LESSONS)}})
     client.execute()

@@ -4,6 +4,7 @@ import base64
 import io
 import pathlib
 import re
+import resource
 import sys
 import time
 
@@ -251,9 +252,10 @@ def test_a_notebook_runs_from_top_to_bottom(path, solved, monkeypatch):
     pytest.importorskip("nbclient")
     monkeypatch.setenv("TINYALEX_OFFLINE", "1")
     notebook = nbformat.read(path, 4)
-    start = time.perf_counter()
+    start, before = time.perf_counter(), busy()
     notebook = build.executed(build.solved(notebook) if solved else notebook)
-    assert time.perf_counter() - start < build.SECONDS
+    # Where others use the machine too, the clock runs on and the processor's time does not.
+    assert 0 < min(time.perf_counter() - start, busy() - before) < build.SECONDS
     words = printed(notebook)
     for exercise in exercises_of(path):
         if solved:
@@ -263,6 +265,12 @@ def test_a_notebook_runs_from_top_to_bottom(path, solved, monkeypatch):
     assert "not yet" not in words
     boxes = str(cells_with(notebook, "progress("))
     assert ("□" in boxes) != solved and ("■" in boxes) == solved
+
+
+def busy():
+    """Return the seconds that processors were busy for programs started from here, and ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def cells_with(notebook, word):
