@@ -10,7 +10,6 @@ A draft is a text of cells, as editors know it: a line ``# %% [markdown]`` begin
 the committed notebook. All other outputs are dropped, so that the file stays small; whoever runs it
 sees them all. The notebook itself is the source; a draft is thrown away.
 """
-import argparse
 import ast
 import base64
 import copy
@@ -26,7 +25,10 @@ import time
 
 import checks
 import nbformat
+from tinyalex.train import console
+from tinyalex.train.console import Mistake
 
+PROGRAM = "build.py"
 LESSONS = pathlib.Path(__file__).resolve().parent
 MOST_PICTURE, MOST_NOTEBOOK = 120_000, 300_000           # bytes
 WIDEST = 960                                             # pixels of a kept picture
@@ -36,17 +38,18 @@ KEEP = "keep"
 
 def main(argv=None):
     """Run the command line; return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = console.Parser(prog=PROGRAM, description=__doc__.partition("\n")[0])
     parser.add_argument("what", nargs="*", help="numbers, or a draft that ends in .py")
     parser.add_argument("--html", metavar="FOLDER", help="write pages with all outputs there")
     options = parser.parse_args(argv)
     drafts = [pathlib.Path(name) for name in options.what if name.endswith(".py")]
-    for draft in drafts:
-        write(from_draft(draft.read_text()), LESSONS / f"{draft.stem}.ipynb")
-    names = [draft.stem[:2] for draft in drafts] + [n for n in options.what if n[-3:] != ".py"]
-    for path in notebooks(names):
+    numbers = [name for name in options.what if not name.endswith(".py")]
+    work = [(LESSONS / f"{draft.stem}.ipynb", from_draft(draft.read_text())) for draft in drafts]
+    if numbers or not drafts:
+        work += [(path, nbformat.read(path, 4)) for path in notebooks(numbers)]
+    for path, notebook in work:
         start = time.perf_counter()
-        notebook = executed(path)
+        notebook = executed(notebook)            # a notebook that fails leaves the old one alone
         if options.html:
             to_html(notebook, pathlib.Path(options.html) / f"{path.stem}.html")
         size = write(cleaned(notebook, path), path)
@@ -61,7 +64,7 @@ def notebooks(numbers=()):
              if not numbers or p.name[:2] in numbers]
     lost = set(numbers) - {p.name[:2] for p in paths}
     if lost:
-        sys.exit(f"there is no notebook {', '.join(sorted(lost))}_*.ipynb in {LESSONS}")
+        raise Mistake(f"there is no notebook {', '.join(sorted(lost))}_*.ipynb in {LESSONS}")
     return paths
 
 
@@ -97,11 +100,9 @@ def _name(source, seen):
 # ---------------------------------------------------------------------------- running
 
 def executed(notebook):
-    """Return a notebook (or that of a path) with the outputs of a run from a fresh kernel."""
+    """Return a notebook with the outputs of a run from a fresh kernel."""
     from nbclient import NotebookClient
 
-    if isinstance(notebook, pathlib.Path):
-        notebook = nbformat.read(notebook, 4)
     # a debugger that a kernel may bring along warns of frozen modules
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     client = NotebookClient(notebook, timeout=2 * SECONDS, kernel_name="python3",
@@ -149,7 +150,7 @@ def kept(cell):
     for output in cell.outputs:
         if output.output_type == "error" or output.get("name") == "stderr":
             text = output.get("text") or output.get("evalue")
-            sys.exit(f"a kept cell shows a warning or an error:\n{text}\nin\n{cell.source}")
+            raise Mistake(f"a kept cell shows a warning or an error:\n{text}\nin\n{cell.source}")
         data = output.get("data", {})
         if "image/png" in data:
             data["image/png"] = small(data["image/png"])
@@ -176,8 +177,8 @@ def small(text):
     if len(data) > MOST_PICTURE:
         data = _png(picture.quantize(256))
     if len(data) > MOST_PICTURE:
-        sys.exit(f"a kept picture has {len(data):,} bytes; expected at most {MOST_PICTURE:,}: "
-                 "make it smaller, or show less")
+        raise Mistake(f"a kept picture has {len(data):,} bytes; expected at most "
+                      f"{MOST_PICTURE:,}: make it smaller, or show less")
     return base64.b64encode(data).decode()
 
 
@@ -213,8 +214,8 @@ def write(notebook, path):
     """Write a notebook, if it is small enough; return its size in bytes."""
     text = nbformat.writes(notebook, 4)
     if len(text.encode()) > MOST_NOTEBOOK:
-        sys.exit(f"{path.name} would have {len(text.encode()):,} bytes; expected at most "
-                 f"{MOST_NOTEBOOK:,}: keep fewer outputs")
+        raise Mistake(f"{path.name} would have {len(text.encode()):,} bytes; expected at most "
+                      f"{MOST_NOTEBOOK:,}: keep fewer outputs")
     path.write_text(text.rstrip("\n") + "\n")
     return len(text.encode())
 
@@ -233,4 +234,4 @@ def to_html(notebook, path):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(console.run(main, PROGRAM))

@@ -226,13 +226,20 @@ def test_a_picture_too_wide_is_made_smaller_and_one_too_large_refused(monkeypatc
     wide = Image.open(io.BytesIO(base64.b64decode(build.small(png(Image.new("RGB", (2000, 50)))))))
     assert wide.size == (960, 24)
     noise = Image.effect_noise((900, 900), 90).convert("RGB")
-    with pytest.raises(SystemExit, match="expected at most 120,000"):
+    with pytest.raises(build.Mistake, match="expected at most 120,000"):
         build.small(png(noise))
     monkeypatch.setattr(build, "MOST_NOTEBOOK", 10)
-    with pytest.raises(SystemExit, match="keep fewer outputs"):
+    with pytest.raises(build.Mistake, match="keep fewer outputs"):
         build.write(build.from_draft(DRAFT), pathlib.Path("never_written.ipynb"))
-    with pytest.raises(SystemExit, match="there is no notebook 77"):
-        build.notebooks(["77"])
+
+
+@pytest.mark.parametrize("argv, said", [
+    (["77"], "there is no notebook 77_*.ipynb"), (["nothing.py"], "nothing.py: No such file"),
+    (["--htm", "x"], "unrecognized arguments")])
+def test_a_mistake_on_the_command_line_is_one_line(argv, said, capsys):
+    assert build.console.run(build.main, build.PROGRAM, argv) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(f"build.py: {said}") and err.count("\n") == 1
 
 
 # ---------------------------------------------------------------------------- running
